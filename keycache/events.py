@@ -1,0 +1,163 @@
+"""What happened, as immutable facts, and Observer, which is told of them.
+
+keycache reports facts and counts nothing itself: metrics, logs and tests are listeners. Every field
+that becomes a label is the configured name of an issuer or a member of a closed list; no fact ever
+holds a token, a kid or any other text that a sender wrote. NamedTuples, because a few of these are
+made for every request.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from keycache.errors import FetchCode, Reason
+
+
+class Path(StrEnum):
+    """How far a verification had to go."""
+
+    CACHED = "cached"  # the token itself was known
+    MEMORY = "memory"  # the key was known
+    WAITED = "waited"  # the refresher was asked
+
+
+class Tier(StrEnum):
+    """Which tier answered a look-up."""
+
+    TOKEN_CACHE = "token_cache"
+    MEMORY = "memory"
+    REDIS = "redis"
+    ISSUER = "issuer"
+    NEGATIVE = "negative"
+
+
+class Cause(StrEnum):
+    """Why a refresh was wanted."""
+
+    COLD = "cold"  # this fleet holds no key set
+    UNKNOWN_KID = "unknown_kid"  # a token named a kid that nobody knows
+    AHEAD = "ahead"  # the key set is near its soft TTL
+    EXPIRED = "expired"  # the soft TTL has passed
+    OPERATOR = "operator"  # `keycache warm --force`
+
+
+class Result(StrEnum):
+    """How a refresh ended."""
+
+    FETCHED = "fetched"  # the issuer sent a key set
+    NOT_MODIFIED = "not_modified"  # the issuer said 304
+    SHARED = "shared"  # another worker had already done it
+    FAILED = "failed"  # the issuer, or its answer, failed
+    HELD = "held"  # another worker is doing it now
+    EXHAUSTED = "exhausted"  # the budget is spent
+    BACKING_OFF = "backing_off"  # the last attempt failed a moment ago
+    SUPERSEDED = "superseded"  # a newer answer arrived first; ours was thrown away
+
+
+class Verified(NamedTuple):
+    """A token was accepted. `issuer` is the configured name; `seconds` is the whole verification."""
+
+    issuer: str
+    path: Path
+    seconds: float
+
+
+class Rejected(NamedTuple):
+    """A presented token was refused. `issuer` is None until a configured issuer was recognised."""
+
+    issuer: str | None
+    reason: Reason
+    path: Path
+    seconds: float
+
+
+class Unverifiable(NamedTuple):
+    """A token could not be decided about: the keys could not be known (503)."""
+
+    issuer: str
+    path: Path
+    seconds: float
+
+
+class LookedUp(NamedTuple):
+    """A key, or a token, was looked for and `tier` had the answer."""
+
+    issuer: str
+    tier: Tier
+
+
+class Refreshed(NamedTuple):
+    """A refresh ended without failure. `seconds` is how long it took."""
+
+    issuer: str
+    cause: Cause
+    result: Result
+    seconds: float
+
+
+class RefreshFailed(NamedTuple):
+    """The issuer could not be asked, or its answer was not usable; what was held is still held."""
+
+    issuer: str
+    cause: Cause
+    code: FetchCode
+    details: str
+    seconds: float
+
+
+class Fetched(NamedTuple):
+    """One HTTP request to the issuer. `status` is the HTTP status, or 0 when there was none."""
+
+    issuer: str
+    status: int
+    size: int
+    seconds: float
+
+
+class KeySetInstalled(NamedTuple):
+    """This worker's memory now holds this key set. Times are seconds since the epoch."""
+
+    issuer: str
+    version: int
+    keys: int
+    skipped: tuple[str, ...]  # the reason for each key that cannot be used
+    fetched_at: float
+    fresh_until: float
+    stale_until: float
+
+
+class RecordRefused(NamedTuple):
+    """A record in the shared cache was not accepted. `code` is a RecordError code."""
+
+    issuer: str
+    code: str
+
+
+class StoreChanged(NamedTuple):
+    """The shared cache became reachable, or stopped being so."""
+
+    up: bool
+    details: str
+
+
+Event = (
+    Verified
+    | Rejected
+    | Unverifiable
+    | LookedUp
+    | Refreshed
+    | RefreshFailed
+    | Fetched
+    | KeySetInstalled
+    | RecordRefused
+    | StoreChanged
+)
+
+
+class Observer(Protocol):
+    """Told of every fact, in the event loop, at once: it must be quick and must not raise."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+def ignore(event: Event, /) -> None:
+    """The Observer of somebody who does not want to know."""

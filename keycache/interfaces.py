@@ -1,0 +1,101 @@
+"""What keycache needs from the outside: Protocols of one to three methods, and the values they carry.
+
+A *version* is the number of a key set in the shared cache. It is the time of the lease grant in
+milliseconds by the clock of the shared cache, and always larger than every version before it; so it
+orders answers (the older one loses) and dates them (an answer with a version later than a question
+was fetched after that question was asked), without trusting the clock of any host.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from keycache.events import Cause
+from keycache.issuer import Issuer, KeySource
+
+
+class Loaded(NamedTuple):
+    """What the shared cache holds. `record` is None when `version` is the one already known, or 0."""
+
+    version: int
+    record: bytes | None
+    now_ms: int
+
+
+class Store(Protocol):
+    """Keeps sealed records; the newest version wins. Raises StoreError when it cannot answer."""
+
+    async def load(self, source: KeySource, known_version: int) -> Loaded:
+        """The record of this source, left out when its version is `known_version`."""
+        ...
+
+    async def save(
+        self, source: KeySource, record: bytes, version: int, keep_seconds: float, holder: str
+    ) -> bool:
+        """Keep this record unless a newer version, or a newer lease, exists; say whether it was kept.
+
+        A kept record ends `holder`'s lease and the failure count, and wakes every worker.
+        """
+        ...
+
+
+class Grant(NamedTuple):
+    """This worker may fetch. `version` is the fence: what it saves must carry it."""
+
+    version: int
+    holder: str
+
+
+class Refusal(NamedTuple):
+    """This worker may not fetch now. `why` is HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may."""
+
+    why: str
+    seconds: float
+
+
+class Lease(Protocol):
+    """Lets one worker of the fleet fetch. Raises StoreError when it cannot answer."""
+
+    async def acquire(self, source: KeySource, cause: Cause, floor: int) -> Grant | Refusal:
+        """Ask to fetch; a forced refresh is paid for here, before the attempt. The grant's version
+        is larger than `floor` and than every version granted before."""
+        ...
+
+    async def fail(self, source: KeySource, grant: Grant) -> float:
+        """Give the lease back after a failure; returns the seconds nobody should try for."""
+        ...
+
+
+class Announcements(Protocol):
+    """Tells this worker, soon and without a promise, that a source has a new version."""
+
+    async def listen(
+        self, sources: tuple[KeySource, ...], changed: Callable[[KeySource], None]
+    ) -> None:
+        """Run until cancelled; after every (re)connection every source is reported as changed."""
+        ...
+
+
+class Answer(NamedTuple):
+    """The issuer's answer. `document` is None for 304 Not Modified."""
+
+    document: bytes | None
+    cache_control: str | None
+    age: str | None
+    etag: str | None
+    last_modified: str | None
+
+
+class Fetcher(Protocol):
+    """Asks the issuer for its key set, once. Raises JWKSError."""
+
+    async def fetch(self, issuer: Issuer, etag: str | None, last_modified: str | None) -> Answer:
+        """One conditional GET within one deadline (RFC 9110 section 13)."""
+        ...
+
+
+class Clock(Protocol):
+    """The time of day."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
