@@ -1,0 +1,1 @@
+"""The ready-made service and the command line, built from keycache and metrics."""
