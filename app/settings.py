@@ -59,7 +59,7 @@ def _split(value: object) -> object:
 
 
 def _seal_keys(value: object) -> object:
-    """Each key decoded from the 43 characters, or 44 with padding, that `keycache seal-key` prints."""
+    """Each key decoded: 43 characters, or 44 with padding, as `keycache seal-key` prints them."""
     texts = _split(value)
     if not isinstance(texts, list):
         return texts
@@ -117,9 +117,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
-    issuer: str = Field(
-        "", description="The exact `iss` of your tokens; no default: trust is named."
-    )
+    issuer: str = Field("", description="The exact `iss` of your tokens; trust has no default.")
     audience: List = Field((), description="Who we are: a token must name one of these in `aud`.")
     jwks_url: str | None = Field(
         None, description="Where the keys are; unset: discovery, then /.well-known/jwks.json."
@@ -131,13 +129,11 @@ class Settings(BaseSettings):
         DEFAULT_ALGORITHMS, description="Accepted `alg` values; only signatures with a public key."
     )
     require: List = Field((), description="Claims that must be present besides exp, iss and aud.")
-    typ: List = Field(
-        (), description="Accepted `typ` values; at+jwt alone asks for RFC 9068 in full."
-    )
+    typ: List = Field((), description="Accepted `typ` values; at+jwt alone asks for RFC 9068.")
     leeway: FiniteFloat = Field(30.0, description="Seconds of clock difference forgiven, 0 … 300.")
     kid_optional: bool = Field(
-        False,
-        description="A token without kid may use the only compatible key; else it is refused.",
+        default=False,
+        description="A token without kid may use the only compatible key.",
     )
 
     ttl: FiniteFloat = Field(
@@ -145,15 +141,15 @@ class Settings(BaseSettings):
     )
     ttl_min: FiniteFloat = Field(
         _LIFETIMES.ttl_min,
-        description="Seconds; a shorter max-age would make us hammer the issuer.",
+        description="Seconds; a shorter max-age would hammer the issuer.",
     )
     ttl_max: FiniteFloat = Field(
         _LIFETIMES.ttl_max,
-        description="Seconds; a longer max-age would keep a removed key too long.",
+        description="Seconds; a longer max-age keeps a removed key too long.",
     )
     refresh_at: FiniteFloat = Field(
         _LIFETIMES.refresh_at,
-        description="Share of the TTL after which the keys are refreshed (± 10 %), ahead of expiry.",
+        description="Share of the TTL after which keys are refreshed (± 10 %), ahead of expiry.",
     )
     stale: FiniteFloat = Field(
         _LIFETIMES.stale,
@@ -201,9 +197,7 @@ class Settings(BaseSettings):
     token_bytes: int = Field(
         _OPTIONS.token_bytes, description="Bytes of a token; a longer one is refused unread."
     )
-    kid_chars: int = Field(
-        _OPTIONS.kid_chars, description="Characters of a kid; bounds what we keep."
-    )
+    kid_chars: int = Field(_OPTIONS.kid_chars, description="Characters of a kid: bounded memory.")
     token_cache: int = Field(
         _OPTIONS.token_cache, description="Verified tokens a worker remembers; 0 turns it off."
     )
@@ -213,7 +207,7 @@ class Settings(BaseSettings):
     )
     redis_connect: FiniteFloat = Field(
         _OPTIONS.redis_connect,
-        description="Seconds to connect to Redis; it is only an optimisation.",
+        description="Seconds to connect to Redis: requests must not wait.",
     )
     redis_timeout: FiniteFloat = Field(
         _OPTIONS.redis_timeout, gt=0, description="Seconds for one Redis command; never unbounded."
@@ -225,7 +219,8 @@ class Settings(BaseSettings):
         (), description="Seals what is in Redis: the current key, then the previous (base64url)."
     )
     allow_unsealed: bool = Field(
-        False, description="Run with Redis and no seal key: who writes there can mint tokens."
+        default=False,
+        description="Run with Redis and no seal key: who writes there can mint tokens.",
     )
 
     host: str = Field("127.0.0.1", description="Address of the public listener; loopback is safe.")
@@ -255,7 +250,7 @@ class Settings(BaseSettings):
         file, problems = _read_file(path)
         problems += _unknown_variables()
         environment = EnvSettingsSource(cls)()
-        wording = _Wording({name: path for name in file.keys() - environment.keys()})
+        wording = _Wording(dict.fromkeys(file.keys() - environment.keys(), path))
         # Tables come from the file alone; a variable of that name is reported above.
         values = {**file, **environment, "issuer_tables": file.get("issuer_tables", ())}
         try:
@@ -362,7 +357,7 @@ class Settings(BaseSettings):
         )
 
     def _issuer(self, table: IssuerTable) -> Issuer:
-        def setting(name: str) -> Any:
+        def setting(name: str) -> Any:  # noqa: ANN401 - the setting has the field's type
             own = getattr(table, name)
             return getattr(self, name) if own is None else own
 
@@ -381,16 +376,16 @@ class Settings(BaseSettings):
     def _issuer_problems(self) -> list[str]:
         if not self.issuer_tables:
             if not self.issuer:
-                return [
-                    "issuer: not set; it is the exact `iss` of your tokens, for example"
-                    " https://id.example.com",
-                    *([] if self.audience else ["audience: not set; it is what `aud` calls you"]),
-                ]
+                missing = {"issuer": "the exact `iss` of your tokens, as in https://id.example.com"}
+                if not self.audience:
+                    missing["audience"] = "what `aud` of your tokens calls this service"
+                return [f"{name}: not set; it is {what}" for name, what in missing.items()]
             return _problems_of(self.issuers)
-        problems = []
-        for name in ("issuer", "jwks_url"):
-            if getattr(self, name):
-                problems.append(f"{name}: set beside [[issuers]] tables; name it there or here")
+        problems = [
+            f"{name}: set beside [[issuers]] tables; name it there or here"
+            for name in ("issuer", "jwks_url")
+            if getattr(self, name)
+        ]
         made = []
         for number, table in enumerate(self.issuer_tables, 1):
             try:
