@@ -1,0 +1,89 @@
+"""`keycache check`: would the service work here? Configuration, Redis, issuers, clocks."""
+
+import asyncio
+import sys
+from typing import NamedTuple
+
+import click
+
+from app.cli.common import duration, echo_json
+from app.settings import Settings
+from keycache.errors import JWKSError, StoreError
+from keycache.issuer import Issuer
+from keycache.runtime import Options, probe, probe_store
+
+OK, WARNING, FAILED = "ok", "warning", "FAILED"
+CLOCK_WARNING = 5.0  # seconds; NTP keeps hosts within milliseconds, so this is already a fault
+
+
+class Finding(NamedTuple):
+    """What was looked at, how it is (OK, WARNING or FAILED), and what was seen."""
+
+    subject: str
+    status: str
+    details: str
+
+
+@click.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(*, as_json: bool) -> None:
+    """Check the configuration, Redis and every issuer.
+
+    Changes nothing. Exit codes: 0 the service would work (warnings included); 1 some issuer cannot
+    be used; 2 the configuration or Redis is wrong.
+    """
+    settings = Settings.load()
+    issuers, options = settings.issuers(), settings.options()
+    store, *others = asyncio.run(_look(issuers, options))
+    names = ", ".join(issuer.name for issuer in issuers)
+    findings = [Finding("configuration", OK, f"issuers: {names}"), store, *others]
+    if as_json:
+        ok = all(finding.status != FAILED for finding in findings)
+        echo_json({"ok": ok, "findings": [finding._asdict() for finding in findings]})
+    else:
+        width = max(len(finding.subject) for finding in findings)
+        for subject, status, details in findings:
+            click.echo(f"{subject:{width}}  {status:7}  {details}")
+    if store.status == FAILED:
+        sys.exit(2)
+    sys.exit(1 if any(finding.status == FAILED for finding in others) else 0)
+
+
+async def _look(issuers: tuple[Issuer, ...], options: Options) -> list[Finding]:
+    """The shared cache first, then the issuers in their order; all are asked at the same time."""
+    return await asyncio.gather(
+        _check_store(options), *(_check_issuer(issuer, options) for issuer in issuers)
+    )
+
+
+async def _check_store(options: Options) -> Finding:
+    if options.redis_url is None:
+        return Finding("redis", OK, "none is named: the service starts its own, for one host")
+    try:
+        found = await probe_store(options)
+    except StoreError as error:
+        return Finding("redis", FAILED, str(error))
+    seen = f"{found.server}, answers in {found.seconds * 1000:.1f} ms"
+    if not found.writable:
+        return Finding("redis", FAILED, f"{seen}, but refuses writes (a replica, or its ACL?)")
+    return Finding("redis", OK, f"{seen}, accepts writes")
+
+
+async def _check_issuer(issuer: Issuer, options: Options) -> Finding:
+    try:
+        found = await probe(issuer, options)
+    except JWKSError as error:
+        return Finding(issuer.name, FAILED, str(error))
+    seen = f"{found.keys} keys at {found.jwks_url} in {duration(found.seconds)}"
+    status = OK
+    if found.skipped:
+        status, seen = WARNING, f"{seen}; {found.skipped} skipped (`keycache keys` says why)"
+    if found.date_offset is None:
+        return Finding(issuer.name, status, f"{seen}; no Date header, so its clock is unknown")
+    offset = abs(found.date_offset)
+    side = "ahead of" if found.date_offset > 0 else "behind"
+    seen = f"{seen}; its clock is {duration(offset)} {side} ours"
+    if offset > issuer.leeway:
+        seen = f"{seen}, more than the leeway of {duration(issuer.leeway)}: good tokens are refused"
+        return Finding(issuer.name, FAILED, seen)
+    return Finding(issuer.name, WARNING if offset > CLOCK_WARNING else status, seen)
