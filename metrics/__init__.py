@@ -1,0 +1,1 @@
+"""What happened, counted over all processes; `multiproc_dir` says how, and what to import when."""

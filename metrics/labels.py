@@ -1,0 +1,39 @@
+"""The values a label may have: closed lists, so that nobody can make series by sending text."""
+
+from collections.abc import Collection
+from enum import StrEnum
+
+UNKNOWN = "unknown"
+"""The issuer of a token that names none of ours, or that was refused before its issuer was read."""
+
+OTHER = "other"
+"""What stands for a value outside its list: a newer keycache, or an issuer nobody configured."""
+
+
+class Outcome(StrEnum):
+    """What became of a presented token."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNAVAILABLE = "unavailable"
+
+
+STATUSES = ("200", "304", "3xx", "4xx", "5xx", "none", OTHER)
+"""What an issuer answered; `none`: no answer at all. 304 is apart because it is a success."""
+
+RECORD_CODES = ("too_large", "foreign", "unsealed", "no_key", "seal", "content")
+"""Why `keycache.core.record` refuses a record; a test compares the two."""
+
+
+def status(code: int) -> str:
+    """The label of an HTTP status; 0 stands for no answer."""
+    if code == 0:
+        return "none"
+    if code in (200, 304):
+        return str(code)
+    return known(f"{code // 100}xx", STATUSES)
+
+
+def known(value: str, allowed: Collection[str]) -> str:
+    """`value` if it is in its list, else `other`."""
+    return value if value in allowed else OTHER
