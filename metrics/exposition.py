@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from metrics import instruments, multiproc_dir
 from metrics.observer import flush_all
@@ -34,6 +36,12 @@ def page(accept: str | None, *, now: float | None = None) -> tuple[bytes, str]:
         body: bytes = generate_openmetrics(_Families(families))  # type: ignore[no-untyped-call]
         return body, OPENMETRICS
     return generate_latest(_Families(families)), TEXT
+
+
+def parse(text: str) -> Iterator[Sample]:
+    """The samples of a page in the plain text format, for whoever shows them elsewhere."""
+    for family in text_string_to_metric_families(text):
+        yield from family.samples
 
 
 def _shared(directory: Path) -> list[Metric]:
