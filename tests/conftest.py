@@ -39,11 +39,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 class Server:
-    """One Valkey or Redis process on a private Unix socket: no TCP port, nothing written to disk."""
+    """One Valkey or Redis process on a private Unix socket: no TCP port, no data on disk."""
 
     def __init__(self, binary: str) -> None:
         # In /tmp whatever TMPDIR says: a socket's path may have 107 bytes at most.
-        self._directory = tempfile.TemporaryDirectory(prefix="keycache-", dir="/tmp")  # noqa: S108
+        self._directory = tempfile.TemporaryDirectory(prefix="keycache-", dir="/tmp")
         socket = Path(self._directory.name, "redis.sock")
         self.url = f"unix://{socket}"
         self._log = Path(self._directory.name, "log")
@@ -72,7 +72,7 @@ class Server:
         raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
 
     def flush(self) -> None:
-        """Forget all data, scripts and settings of access, so that each test begins with nothing."""
+        """Forget all data and scripts, so that each test begins with nothing."""
         with Redis.from_url(self.url) as client:
             client.flushall()
             client.script_flush()

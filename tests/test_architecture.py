@@ -12,8 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 def lint_imports(directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
-        + ["--no-cache"],
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
         cwd=directory,
         env={"PYTHONPATH": str(directory), "COLUMNS": "100"},
         capture_output=True,

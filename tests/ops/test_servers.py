@@ -24,8 +24,10 @@ def test_each_test_begins_with_an_empty_server(redis_url: str, _: str) -> None:
 
 def test_a_server_that_is_not_installed_is_said_aloud_at_the_end() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__]
-        + ["-k", "begins_with_an_empty_server"],
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+            *(__file__, "-k", "begins_with_an_empty_server"),
+        ],
         cwd=ROOT,
         env={"PATH": "/nowhere"},
         capture_output=True,
