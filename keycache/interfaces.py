@@ -9,7 +9,7 @@ was fetched after that question was asked), without trusting the clock of any ho
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from keycache.events import Cause
+from keycache.events import Cause, Result
 from keycache.issuer import Issuer, KeySource
 
 
@@ -38,6 +38,11 @@ class Store(Protocol):
         ...
 
 
+    async def discard(self, source: KeySource, version: int) -> None:
+        """Remove the record of exactly this version: it was refused."""
+        ...
+
+
 class Grant(NamedTuple):
     """This worker may fetch. `version` is the fence: what it saves must carry it."""
 
@@ -48,7 +53,7 @@ class Grant(NamedTuple):
 class Refusal(NamedTuple):
     """This worker may not fetch now. `why` is HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may."""
 
-    why: str
+    why: Result
     seconds: float
 
 
@@ -76,13 +81,14 @@ class Announcements(Protocol):
 
 
 class Answer(NamedTuple):
-    """The issuer's answer. `document` is None for 304 Not Modified."""
+    """The issuer's answer, its header fields as they came. `document` is None for 304."""
 
     document: bytes | None
     cache_control: str | None
     age: str | None
     etag: str | None
     last_modified: str | None
+    date: str | None
 
 
 class Fetcher(Protocol):

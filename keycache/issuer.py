@@ -53,9 +53,9 @@ class Issuer:
     kid_optional: bool = False
 
     def __post_init__(self) -> None:
-        problems = [*_url_problems("issuer", self.issuer)]
+        problems = [*url_problems("issuer", self.issuer)]
         if self.jwks_url is not None:
-            problems += _url_problems("jwks_url", self.jwks_url)
+            problems += url_problems("jwks_url", self.jwks_url)
         if not self.audiences or not all(self.audiences):
             problems.append("audience: name at least one; a token for nobody would be for everybody")
         impossible = [alg for alg in self.algorithms if alg not in POSSIBLE_ALGORITHMS]
@@ -108,7 +108,8 @@ def normal_typ(typ: str) -> str:
     return typ.lower().removeprefix("application/")
 
 
-def _url_problems(setting: str, url: str) -> list[str]:
+def url_problems(setting: str, url: str) -> list[str]:
+    """What is wrong with a URL that names an issuer or its keys; one sentence for each problem."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -4,11 +4,37 @@ The only file that knows the adapters. Everything it makes lives for one event l
 `open()` and `close()`.
 """
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import partial
+from random import random
+from secrets import token_bytes, token_hex
+from time import perf_counter
+from typing import NamedTuple
 
+from keycache.adapters.clock import SystemClock
+from keycache.adapters.http_fetcher import HttpFetcher
+from keycache.adapters.memory_store import MemoryBackend
+from keycache.adapters.redis_client import RedisClient
+from keycache.adapters.redis_events import RedisAnnouncements
+from keycache.adapters.redis_lease import RedisLease
+from keycache.adapters.redis_store import RedisStore
+from keycache.authenticator import Authenticator, Trusted
+from keycache.cache import KeyCache
 from keycache.core.budget import Limits
-from keycache.core.freshness import Lifetimes
-from keycache.errors import ConfigurationError
+from keycache.core.decision import Age, age
+from keycache.core.freshness import Lifetimes, freshness
+from keycache.core.jwks import parse_jwks
+from keycache.core.keys import SigningKey, SkippedKey
+from keycache.core.record import unseal
+from keycache.errors import ConfigurationError, StoreError, UnavailableError
+from keycache.events import Observer, Result, ignore
+from keycache.issuer import Issuer, KeySource
+from keycache.refresher import Backend, Policy, Refresher
+from keycache.token_cache import TokenCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,3 +102,290 @@ class Options:
             problems.append("token_cache, negative_size and negative_ttl: none can be negative")
         if problems:
             raise ConfigurationError(problems)
+
+
+class IssuerHealth(NamedTuple):
+    """How this worker stands with one issuer. fetched_at: seconds since the epoch."""
+
+    name: str
+    age: Age
+    keys: int
+    version: int
+    fetched_at: float | None
+
+
+class Warmed(NamedTuple):
+    """What `Runtime.warm` did. seconds: how long it took."""
+
+    name: str
+    result: Result
+    keys: int
+    version: int
+    seconds: float
+
+
+class Inspection(NamedTuple):
+    """What the shared cache holds of one issuer. Times are seconds since the epoch."""
+
+    name: str
+    age: Age
+    version: int
+    fetched_at: float
+    fresh_until: float
+    stale_until: float
+    keys: tuple[SigningKey, ...]
+    skipped: tuple[SkippedKey, ...]
+
+
+class Runtime:
+    """All that one process needs to verify tokens of these issuers.
+
+    Raises ConfigurationError for two issuers of one name or one `iss`, and for a Redis URL that
+    cannot be used.
+    """
+
+    def __init__(
+        self, issuers: Sequence[Issuer], options: Options, observer: Observer = ignore
+    ) -> None:
+        _check_distinct(issuers)
+        self._options = options
+        self._clock = SystemClock()
+        self._redis: RedisClient | None = None
+        local = MemoryBackend(self._clock, options.limits, options.lease, random)
+        shared = Backend(local, local)
+        if options.redis_url:
+            client = RedisClient(
+                options.redis_url, options.redis_connect, options.redis_timeout, observer
+            )
+            lease = RedisLease(client, options.limits, options.lease, random, lambda: token_hex(16))
+            shared = Backend(RedisStore(client), lease)
+            self._redis = client
+        self._shared = shared
+        self._fetcher = HttpFetcher(
+            options.fetch_connect, options.fetch_timeout, options.fetch_bytes, observer
+        )
+        self._caches: dict[str, KeyCache] = {}
+        self._refreshers: dict[str, Refresher] = {}
+        tokens = TokenCache(options.token_cache)
+        for issuer in issuers:
+            cache = self._cache(issuer, observer, tokens)
+            self._caches[issuer.name] = cache
+            self._refreshers[issuer.name] = self._refresher(
+                issuer, cache, observer, shared, Backend(local, local)
+            )
+        self.issuers = tuple(issuers)
+        self.authenticator = Authenticator(
+            {issuer.issuer: Trusted(issuer, self._caches[issuer.name]) for issuer in issuers},
+            tokens,
+            self._clock,
+            observer,
+            token_bytes=options.token_bytes,
+            kid_chars=options.kid_chars,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Start the background tasks. Waits for nothing: the first request may come at once."""
+        for name, refresher in self._refreshers.items():
+            self._tasks.append(asyncio.create_task(refresher.run(), name=f"refresh {name}"))
+        if self._redis is not None:
+            by_source = {issuer.source: self._refreshers[issuer.name] for issuer in self.issuers}
+            listening = RedisAnnouncements(self._redis).listen(
+                tuple(by_source), lambda source: by_source[source].changed()
+            )
+            self._tasks.append(asyncio.create_task(listening, name="announcements"))
+
+    async def close(self) -> None:
+        """Finish the turns in progress, for as long as a fetch may take; then close everything."""
+        for refresher in self._refreshers.values():
+            refresher.stop()
+        refreshing = self._tasks[: len(self._refreshers)]
+        if refreshing:
+            await asyncio.wait(refreshing, timeout=self._options.fetch_timeout)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._fetcher.aclose()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the shared cache answered when it was asked last; True when there is none."""
+        return self._redis is None or self._redis.up
+
+    def health(self) -> list[IssuerHealth]:
+        """How this worker stands with each issuer."""
+        now = self._clock.now()
+        return [
+            IssuerHealth(
+                name,
+                cache.age(now),
+                len(cache.held.key_set.keys) if cache.held else 0,
+                cache.version,
+                cache.held.freshness.fetched_at if cache.held else None,
+            )
+            for name, cache in self._caches.items()
+        ]
+
+    async def warm(self, issuer: Issuer, *, force: bool = False) -> Warmed:
+        """Make sure that the shared cache holds fresh keys of this issuer, as a worker would.
+
+        With `force` the issuer is asked even so. Waits while another worker fetches. For a runtime
+        that is not open. Raises JWKSError, StoreError, or UnavailableError when the budget is
+        spent; cancel it to bound the time.
+        """
+        started = perf_counter()
+        refresher, cache = self._refreshers[issuer.name], self._caches[issuer.name]
+        seen: int | None = None
+        while True:
+            turn = await refresher.turn(force=force)
+            if turn.store_failure is not None:
+                raise turn.store_failure
+            if turn.failure is not None:
+                raise turn.failure
+            if seen is None:
+                seen = cache.version
+            fetched = turn.result in (Result.FETCHED, Result.NOT_MODIFIED)
+            if fetched or (cache.version > seen if force else turn.result in (Result.SHARED, None)):
+                held = cache.held
+                return Warmed(
+                    issuer.name,
+                    turn.result or Result.SHARED,
+                    len(held.key_set.keys) if held else 0,
+                    cache.version,
+                    perf_counter() - started,
+                )
+            if turn.result in (Result.EXHAUSTED, Result.BACKING_OFF):
+                raise UnavailableError(
+                    f"the fleet may not ask this issuer now ({turn.result})",
+                    retry_after=turn.seconds,
+                )
+            await asyncio.sleep(turn.seconds)
+
+    async def inspect(self, issuer: Issuer) -> Inspection | None:
+        """What the shared cache holds of this issuer; None for nothing. Raises StoreError,
+        RecordError, JWKSError."""
+        loaded = await self._shared.store.load(issuer.source, 0)
+        if loaded.record is None:
+            return None
+        record = unseal(loaded.record, issuer.source, self._options.seal_keys)
+        key_set = parse_jwks(record.document, self._options.fetch_keys)
+        moments = freshness(record.fetched_at, record.ttl, self._options.lifetimes, 0.0)
+        return Inspection(
+            name=issuer.name,
+            age=age(moments, self._clock.now()),
+            version=record.version,
+            fetched_at=moments.fetched_at,
+            fresh_until=moments.fresh_until,
+            stale_until=moments.stale_until,
+            keys=key_set.keys,
+            skipped=key_set.skipped,
+        )
+
+    def _cache(self, issuer: Issuer, observer: Observer, tokens: TokenCache) -> KeyCache:
+        options = self._options
+        cache = KeyCache(
+            issuer.name,
+            self._clock,
+            observer,
+            wait=options.wait,
+            max_waiters=options.waiters,
+            negative_ttl=options.negative_ttl,
+            negative_size=options.negative_size,
+        )
+        cache.replaced = partial(tokens.keep_only, cache)
+        return cache
+
+    def _refresher(
+        self, issuer: Issuer, cache: KeyCache, observer: Observer, shared: Backend, local: Backend
+    ) -> Refresher:
+        options = self._options
+        return Refresher(
+            issuer,
+            cache,
+            shared=shared,
+            local=local,
+            fetcher=self._fetcher,
+            clock=self._clock,
+            observer=observer,
+            policy=Policy(options.lifetimes, options.seal_keys, options.fetch_keys, options.poll),
+            random=random,
+            nonce=lambda: token_bytes(12),
+        )
+
+
+class Probe(NamedTuple):
+    """What an issuer answered. date_offset: its clock less ours, in seconds."""
+
+    jwks_url: str
+    keys: tuple[SigningKey, ...]
+    skipped: tuple[SkippedKey, ...]
+    seconds: float
+    date_offset: float | None
+
+
+async def probe(issuer: Issuer, options: Options) -> Probe:
+    """Ask the issuer once, outside of every cache and budget. Raises JWKSError."""
+    fetcher = HttpFetcher(
+        options.fetch_connect, options.fetch_timeout, options.fetch_bytes, ignore
+    )
+    try:
+        started = perf_counter()
+        answer = await fetcher.fetch(issuer, None, None)
+        seconds = perf_counter() - started
+        key_set = parse_jwks(answer.document or b"", options.fetch_keys)
+        offset = None
+        if answer.date:
+            with suppress(ValueError, TypeError):
+                # A Date has whole seconds: on average it lies half a second back.
+                dated = parsedate_to_datetime(answer.date).timestamp() + 0.5
+                offset = dated - (SystemClock().now() - seconds / 2)
+        url = await fetcher.jwks_url(issuer)
+        return Probe(url, key_set.keys, key_set.skipped, seconds, offset)
+    finally:
+        await fetcher.aclose()
+
+
+class StoreProbe(NamedTuple):
+    """What the shared cache answered. seconds: one round trip; server: product and version."""
+
+    seconds: float
+    server: str
+    writable: bool
+
+
+async def probe_store(options: Options) -> StoreProbe:
+    """Ask the Redis of these options once, with a write that vanishes. Raises StoreError."""
+    client = RedisClient(
+        options.redis_url or "", options.redis_connect, options.redis_timeout, ignore
+    )
+    try:
+        source = KeySource(f"probe {token_hex(8)}", None)
+        store = RedisStore(client)
+        await store.load(source, 0)
+        started = perf_counter()
+        await store.load(source, 0)
+        seconds = perf_counter() - started
+        server = await client.server()
+        try:
+            writable = await store.save(source, b"probe", 1, 1.0, "")
+            await store.discard(source, 1)
+        except StoreError:
+            writable = False
+        return StoreProbe(seconds, server, writable)
+    finally:
+        await client.aclose()
+
+
+def _check_distinct(issuers: Sequence[Issuer]) -> None:
+    problems = [] if issuers else ["issuer: name at least one"]
+    for what, values in (
+        ("issuer", [issuer.issuer for issuer in issuers]),
+        ("name", [issuer.name for issuer in issuers]),
+    ):
+        twice = sorted({value for value in values if values.count(value) > 1})
+        problems += [f"{what}: {value!r} is configured twice" for value in twice]
+    if problems:
+        raise ConfigurationError(problems)

@@ -1,0 +1,156 @@
+"""HttpFetcher: asks an issuer for its JWKS over HTTPS, within one deadline and a bound on its size.
+
+httpx's time-outs are per operation, so an answer that drips one byte a second would never end: the
+whole fetch, discovery included, has one deadline. No redirect is followed (the keys would come from
+where nobody configured), nothing is decompressed, and the environment's proxies are not used.
+"""
+
+import asyncio
+import json
+import ssl
+from importlib.metadata import version
+from time import perf_counter
+
+import httpx
+
+from keycache.errors import FetchCode, JWKSError
+from keycache.events import Fetched, Observer
+from keycache.interfaces import Answer
+from keycache.issuer import Issuer, url_problems
+
+
+class HttpFetcher:
+    """Implements `keycache.interfaces.Fetcher`. connect, timeout: seconds; max_bytes: of a body."""
+
+    def __init__(self, connect: float, timeout: float, max_bytes: int, observer: Observer) -> None:
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._observer = observer
+        self._jwks_urls: dict[str, str] = {}
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(timeout, connect=connect),
+            follow_redirects=False,
+            trust_env=False,
+            # The host's own store of certificate authorities, as its operator has set it up.
+            verify=ssl.create_default_context(),
+            # Fetches are minutes apart: a kept connection would mostly be found closed.
+            limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
+            headers={
+                "User-Agent": f"sanic-keycache/{version('sanic-keycache')}",
+                "Accept": "application/jwk-set+json, application/json",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    async def fetch(self, issuer: Issuer, etag: str | None, last_modified: str | None) -> Answer:
+        """See `Fetcher.fetch`."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                url = await self.jwks_url(issuer)
+                return await self._fetch_jwks(issuer, url, etag, last_modified)
+        except TimeoutError:
+            self._jwks_urls.pop(issuer.issuer, None)
+            raise JWKSError(
+                FetchCode.TIMEOUT, f"no complete answer within {self._timeout:g} s"
+            ) from None
+        except JWKSError:
+            # It may have moved: the next attempt asks the discovery document again.
+            self._jwks_urls.pop(issuer.issuer, None)
+            raise
+
+    async def jwks_url(self, issuer: Issuer) -> str:
+        """Where the keys are: as configured, or as the issuer's discovery document says.
+
+        OpenID Connect Discovery 1.0 section 4; its `issuer` must be exactly the configured one
+        (section 4.3). Without such a document: `{issuer}/.well-known/jwks.json`. Raises JWKSError.
+        """
+        if issuer.jwks_url is not None:
+            return issuer.jwks_url
+        known = self._jwks_urls.get(issuer.issuer)
+        if known is not None:
+            return known
+        base = issuer.issuer.rstrip("/")
+        status, _, body = await self._get(f"{base}/.well-known/openid-configuration", {})
+        if status == httpx.codes.NOT_FOUND:
+            url = f"{base}/.well-known/jwks.json"
+        else:
+            url = _jwks_uri(status, body, issuer)
+        self._jwks_urls[issuer.issuer] = url
+        return url
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def _fetch_jwks(
+        self, issuer: Issuer, url: str, etag: str | None, last_modified: str | None
+    ) -> Answer:
+        conditions = {}
+        if etag:
+            conditions["If-None-Match"] = etag
+        if last_modified:
+            conditions["If-Modified-Since"] = last_modified
+        started = perf_counter()
+        status, body = 0, b""
+        try:
+            status, headers, body = await self._get(url, conditions)
+        finally:
+            self._observer(Fetched(issuer.name, status, len(body), perf_counter() - started))
+        if status not in (httpx.codes.OK, httpx.codes.NOT_MODIFIED):
+            raise JWKSError(FetchCode.HTTP_STATUS, f"{url} answered {status}")
+        return Answer(
+            document=body if status == httpx.codes.OK else None,
+            cache_control=headers.get("cache-control"),
+            age=headers.get("age"),
+            etag=_short(headers.get("etag")),
+            last_modified=_short(headers.get("last-modified")),
+            date=headers.get("date"),
+        )
+
+    async def _get(
+        self, url: str, conditions: dict[str, str]
+    ) -> tuple[int, httpx.Headers, bytes]:
+        try:
+            async with self._client.stream("GET", url, headers=conditions) as response:
+                body = b""
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise JWKSError(FetchCode.NOT_JSON, f"{url} answered in a content coding")
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > self._max_bytes:
+                        raise JWKSError(
+                            FetchCode.TOO_LARGE, f"{url} answered more than {self._max_bytes} bytes"
+                        )
+                return response.status_code, response.headers, body
+        except httpx.TimeoutException as error:
+            raise JWKSError(FetchCode.TIMEOUT, f"{url}: {type(error).__name__}") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise JWKSError(FetchCode.UNREACHABLE, f"{url}: {_sentence(error)}") from error
+
+
+def _jwks_uri(status: int, body: bytes, issuer: Issuer) -> str:
+    if status != httpx.codes.OK:
+        raise JWKSError(FetchCode.DISCOVERY, f"the discovery document answered {status}")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise JWKSError(FetchCode.DISCOVERY, "the discovery document is not a JSON object")
+    if document.get("issuer") != issuer.issuer:
+        raise JWKSError(
+            FetchCode.DISCOVERY, "the discovery document names another issuer than the configured"
+        )
+    url = document.get("jwks_uri")
+    if not isinstance(url, str) or url_problems("jwks_uri", url):
+        raise JWKSError(FetchCode.DISCOVERY, "the discovery document has no https jwks_uri")
+    return url
+
+
+def _short(value: str | None) -> str | None:
+    """A validator to send back later; one of an absurd length is not kept."""
+    return value if value is not None and len(value) <= 256 and value.isprintable() else None
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__} {error}".strip()[:200]

@@ -1,0 +1,44 @@
+-- Take the lease, if it is free, nothing failed a moment ago, and the budget allows the attempt.
+-- KEYS[1] lease  KEYS[2] fence  KEYS[3] backoff  KEYS[4] budget: hash {left, at (ms)}
+-- ARGV[1] holder  ARGV[2] lease in ms  ARGV[3] floor: the newest version the caller has seen
+-- ARGV[4] capacity of the budget, 0: not paid for  ARGV[5] ms until one more attempt is allowed
+-- Returns {'granted', version} | {'held' | 'backing_off' | 'exhausted', ms until it may be tried}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local left = redis.call('PTTL', KEYS[1])
+if left > 0 then
+  return {'held', left}
+end
+local capacity, refill = tonumber(ARGV[4]), tonumber(ARGV[5])
+if capacity > 0 then
+  local pause = tonumber(redis.call('HGET', KEYS[3], 'until') or '') or 0
+  if pause > now then
+    return {'backing_off', pause - now}
+  end
+  local bucket = redis.call('HMGET', KEYS[4], 'left', 'at')
+  local tokens, at = tonumber(bucket[1] or ''), tonumber(bucket[2] or '')
+  if tokens and at then
+    tokens = math.min(capacity, tokens + math.max(0, now - at) / refill)
+  else
+    tokens = capacity
+  end
+  local enough = tokens >= 1
+  if enough then
+    tokens = tokens - 1
+  end
+  redis.call('HSET', KEYS[4], 'left', string.format('%.6f', tokens), 'at', string.format('%.0f', now))
+  redis.call('PEXPIRE', KEYS[4], math.ceil(capacity * refill))
+  if not enough then
+    return {'exhausted', math.ceil((1 - tokens) * refill)}
+  end
+end
+-- The version is the time of the grant, and always larger than every one before it. A fence that
+-- lies more than a day ahead is no fence of ours.
+local fence = tonumber(redis.call('GET', KEYS[2]) or '') or 0
+if fence > now + 86400000 then
+  fence = 0
+end
+local version = math.max(fence + 1, tonumber(ARGV[3]) + 1, now)
+redis.call('SET', KEYS[2], string.format('%.0f', version), 'PX', 86400000 * 7)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {'granted', version}

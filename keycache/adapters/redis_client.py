@@ -1,0 +1,164 @@
+"""RedisClient: one connection pool with a deadline on every call, and a breaker behind it.
+
+Redis is never on the path of a request with a known key, yet a refresh that somebody waits for must
+not spend its time on a Redis that hangs. So every call ends within `connect + timeout`; after a
+failure the next calls fail at once for a short while; and a connection whose answer did not come in
+time is closed, so that its late answer cannot be read by the next caller (CVE-2023-28858).
+
+URLs: redis:// and rediss:// (TLS), unix://, and for several servers, comma-separated,
+redis+sentinel://[user:password@]host:26379,host2:26379/service[/database] and
+redis+cluster://[user:password@]host:7000,host2:7001 (rediss+… for TLS).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from keycache.errors import ConfigurationError, StoreError
+from keycache.events import Observer, StoreChanged
+
+LONGEST_BREAK = 4.0
+"""Seconds: after this at the latest a Redis that failed is tried again."""
+
+
+class Connection(Protocol):
+    """What we use of redis-py's clients, which have no common base class."""
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: object) -> Any: ...
+    async def eval(self, script: str, numkeys: int, *keys_and_args: object) -> Any: ...
+    async def info(self, section: str) -> dict[str, Any]: ...
+    async def aclose(self) -> None: ...
+    def pubsub(self) -> PubSub: ...
+
+
+class RedisClient:
+    """Runs the Lua steps. connect, timeout: seconds. Raises StoreError and nothing else.
+
+    The constructor opens no connection; it raises ConfigurationError for a URL it cannot use.
+    """
+
+    def __init__(self, url: str, connect: float, timeout: float, observer: Observer) -> None:
+        self.connection = connection(url, connect, timeout)
+        self._deadline = connect + timeout
+        self._observer = observer
+        self._failures = 0
+        self._closed_until = 0.0
+        self.up = True
+
+    async def step(self, name: str, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        """Run `lua/{name}.lua` atomically."""
+        script, sha = _script(name)
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._closed_until:
+            raise StoreError("Redis failed a moment ago; not asked again yet")
+        try:
+            async with asyncio.timeout(self._deadline):
+                try:
+                    answer = await self.connection.evalsha(sha, len(keys), *keys, *arguments)
+                except NoScriptError:
+                    answer = await self.connection.eval(script, len(keys), *keys, *arguments)
+        except (RedisError, OSError, TimeoutError, ValueError) as error:
+            self._failures += 1
+            pause = min(LONGEST_BREAK, 0.25 * 2 ** min(self._failures, 8))
+            self._closed_until = loop.time() + pause
+            details = f"{type(error).__name__}: {error}"[:200]
+            self._say(up=False, details=details)
+            raise StoreError(details) from error
+        self._failures = 0
+        self._say(up=True, details="")
+        return answer
+
+    async def server(self) -> str:
+        """Product and version of the server, for people. Raises StoreError."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                info = await self.connection.info("server")
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreError(f"{type(error).__name__}: {error}"[:200]) from error
+        product = info.get("server_name", "redis")
+        return f"{product} {info.get(f'{product}_version', info.get('redis_version', '?'))}"
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self.connection.aclose()
+        except (RedisError, OSError, TimeoutError):
+            return
+
+    def _say(self, *, up: bool, details: str) -> None:
+        if up != self.up:
+            self.up = up
+            self._observer(StoreChanged(up, details))
+
+
+def connection(url: str, connect: float, timeout: float) -> Connection:
+    """A client for this URL. Raises ConfigurationError."""
+    options: dict[str, Any] = {
+        "socket_connect_timeout": connect,
+        "socket_timeout": timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+    }
+    once = Retry(NoBackoff(), 0)
+    scheme, _, _ = url.partition("://")
+    kind = scheme.partition("+")[2]
+    try:
+        if kind == "":
+            if scheme == "unix":
+                del options["socket_keepalive"]
+            return Redis.from_url(url, retry=once, **options)
+        parts = urlsplit(url)
+        user, _, hosts = parts.netloc.rpartition("@")
+        name, _, password = user.partition(":")
+        options |= {
+            "username": unquote(name) or None,
+            "password": unquote(password) or None,
+            "ssl": scheme.startswith("rediss"),
+        }
+        addresses = [_address(host) for host in hosts.split(",")]
+        if kind == "cluster":
+            nodes = [ClusterNode(host, port) for host, port in addresses]
+            return RedisCluster(
+                startup_nodes=nodes, cluster_error_retry_attempts=1, retry=once, **options
+            )
+        if kind == "sentinel":
+            service, _, database = parts.path.strip("/").partition("/")
+            timeouts = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
+            sentinel = Sentinel(
+                addresses, sentinel_kwargs=timeouts, db=int(database or 0), retry=once, **options
+            )
+            return sentinel.master_for(service)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError([f"redis_url: {error}"]) from error
+    raise ConfigurationError(
+        [
+            f"redis_url: the scheme {scheme!r} is not one of redis, rediss, unix,"
+            " redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+        ]
+    )
+
+
+def _address(host: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{host}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return parts.hostname, parts.port or 6379
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    text = (files("keycache.adapters") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()

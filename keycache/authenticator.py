@@ -1,0 +1,143 @@
+"""Authenticator: token text → Claims, or the one right error. The one step of a request that may await.
+
+A token that is known, or whose key is known, is decided without awaiting: no lock, no Redis, no
+issuer, whatever they are doing. The checks stand in the order of their price, so that a forged token
+costs less than a good one, and nothing is fetched for a token that could not be accepted anyway.
+"""
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import NamedTuple
+
+from keycache.cache import KeyCache
+from keycache.core.claims import Claims, check_times
+from keycache.core.keys import Miss, SigningKey
+from keycache.core.token import Header, UnverifiedToken, parse_token
+from keycache.core.verifier import verify
+from keycache.errors import Reason, TokenError, UnavailableError
+from keycache.events import (
+    LookedUp,
+    Observer,
+    Path,
+    Rejected,
+    Tier,
+    Unverifiable,
+    Verified,
+)
+from keycache.interfaces import Clock
+from keycache.issuer import Issuer
+from keycache.token_cache import TokenCache
+
+
+class Trusted(NamedTuple):
+    """An issuer, and the cache of its keys."""
+
+    issuer: Issuer
+    cache: KeyCache
+
+
+class Authenticator:
+    """Decides about tokens. trusted: by exact `iss`. token_bytes, kid_chars: limits of size."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each part once
+        self,
+        trusted: Mapping[str, Trusted],
+        tokens: TokenCache,
+        clock: Clock,
+        observer: Observer,
+        *,
+        token_bytes: int,
+        kid_chars: int,
+    ) -> None:
+        self._trusted = trusted
+        self._tokens = tokens
+        self._clock = clock
+        self._observer = observer
+        self._token_bytes = token_bytes
+        self._kid_chars = kid_chars
+
+    async def authenticate(self, text: str) -> Claims:
+        """The claims of this token. Raises TokenError, or UnavailableError when nobody can know."""
+        started = perf_counter()
+        now = self._clock.now()
+        entry = self._tokens.get(text, now)
+        if entry is not None:
+            name = entry.cache.name
+            self._observer(LookedUp(name, Tier.TOKEN_CACHE))
+            self._observer(Verified(name, Path.CACHED, perf_counter() - started))
+            return entry.claims
+        name, path = None, Path.MEMORY
+        try:
+            token = parse_token(text, self._token_bytes, self._kid_chars)
+            issuer, cache = self._trust(token)
+            name = issuer.name
+            _check_header(token.header, issuer)
+            found = cache.peek(token.header.kid, token.header.alg, now)
+            if found is None:
+                check_times(token.payload, issuer.leeway, now)
+                path = Path.WAITED
+                found = await self._wait(cache, token.header)
+                now = self._clock.now()
+            else:
+                self._observer(LookedUp(name, Tier.MEMORY))
+            if not isinstance(found, SigningKey):
+                raise _refusal(found)
+            verdict = verify(token, found, issuer, now)
+        except TokenError as error:
+            self._observer(Rejected(name, error.reason, path, perf_counter() - started))
+            raise
+        except UnavailableError:
+            self._observer(Unverifiable(cache.name, path, perf_counter() - started))
+            raise
+        self._tokens.put(text, verdict, found, cache)
+        self._observer(Verified(issuer.name, path, perf_counter() - started))
+        return verdict.claims
+
+    def _trust(self, token: UnverifiedToken) -> Trusted:
+        """The configured issuer of a token: an unknown one reaches neither cache nor network."""
+        claimed = token.payload.get("iss")
+        if type(claimed) is not str:
+            if claimed is None:
+                raise TokenError(Reason.MISSING_CLAIM, "The required claim iss is missing.")
+            raise TokenError(Reason.INVALID_CLAIM, "The claim iss is not a string.")
+        trusted = self._trusted.get(claimed)
+        if trusted is None:
+            raise TokenError(Reason.UNKNOWN_ISSUER, "The issuer of the token is not trusted here.")
+        return trusted
+
+    async def _wait(self, cache: KeyCache, header: Header) -> SigningKey | Miss:
+        """Wait for a key, then take it from the set that is current when we are awake again."""
+        found = await cache.wait(header.kid, header.alg)
+        if isinstance(found, SigningKey):
+            current = cache.peek(header.kid, header.alg, self._clock.now())
+            if current is None:
+                raise UnavailableError("The issuer's keys changed just now.", retry_after=1)
+            found = current
+        tier = cache.held.tier if cache.held else Tier.ISSUER
+        self._observer(LookedUp(cache.name, tier))
+        return found
+
+
+def _check_header(header: Header, issuer: Issuer) -> None:
+    if header.alg not in issuer.algorithms:
+        raise TokenError(
+            Reason.UNSUPPORTED_ALGORITHM, "The algorithm of the token is not accepted here."
+        )
+    if header.kid is None and not issuer.kid_optional:
+        raise TokenError(Reason.MISSING_KID, "The header has no kid.")
+
+
+def _refusal(miss: Miss) -> TokenError:
+    match miss:
+        case Miss.UNKNOWN:
+            return TokenError(Reason.UNKNOWN_KEY, "The issuer has no key of this kid.")
+        case Miss.UNUSABLE:
+            return TokenError(Reason.UNKNOWN_KEY, "The issuer's key of this kid cannot be used.")
+        case Miss.MISMATCH:
+            return TokenError(
+                Reason.UNSUPPORTED_ALGORITHM, "The key of this kid is not for this algorithm."
+            )
+        case Miss.AMBIGUOUS:
+            return TokenError(
+                Reason.MISSING_KID, "The header has no kid, and not exactly one key would fit."
+            )

@@ -1,0 +1,202 @@
+"""KeyCache: one issuer's keys in the memory of this worker, and those who wait for a key.
+
+The read path. `peek` answers from memory without awaiting, locking or touching anything outside this
+process. Only the refresher writes (`install`, `give_up`); it sets `wanted`,
+which this file calls to wake it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from keycache.core.decision import Age, Decision, Known, age, decide
+from keycache.core.freshness import Freshness
+from keycache.core.keys import KeySet, Miss, SigningKey
+from keycache.core.record import Record
+from keycache.errors import UnavailableError
+from keycache.events import LookedUp, Observer, Tier
+from keycache.interfaces import Clock
+
+
+class Held(NamedTuple):
+    """What is held in memory: the key set, its record, its moments, and the tier it came from."""
+
+    key_set: KeySet
+    record: Record
+    freshness: Freshness
+    tier: Tier
+
+
+class _Waiter:
+    """A request that waits for a key. `asked_ms`: when its question reached the refresher, by the
+    shared clock; an answer with a later version was fetched after the question was asked."""
+
+    __slots__ = ("alg", "answer", "asked_ms", "kid")
+
+    def __init__(self, kid: str | None, alg: str) -> None:
+        self.kid = kid
+        self.alg = alg
+        self.asked_ms: int | None = None
+        self.answer: asyncio.Future[SigningKey | Miss] = asyncio.get_running_loop().create_future()
+
+
+class KeyCache:
+    """The keys of one issuer, as this worker sees them.
+
+    name: the issuer's configured name. wanted: set by the refresher, called to wake it. replaced:
+    called with every key set that differs from the one before. wait, max_waiters: how long (seconds) a request waits for a
+    key, and how many may. negative_ttl, negative_size: how long (seconds) and how many kids are
+    remembered that the issuer was asked about and did not have.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one number of the design's table
+        self,
+        name: str,
+        clock: Clock,
+        observer: Observer,
+        *,
+        wait: float,
+        max_waiters: int,
+        negative_ttl: float,
+        negative_size: int,
+    ) -> None:
+        self.name = name
+        self.held: Held | None = None
+        self.wanted: Callable[[], None] = lambda: None
+        self.replaced: Callable[[KeySet], None] = lambda _: None
+        self._clock = clock
+        self._observer = observer
+        self._wait = wait
+        self._max_waiters = max_waiters
+        self._negative_ttl = negative_ttl
+        self._negative_size = negative_size
+        self._negative: dict[str, float] = {}
+        self._waiters: set[_Waiter] = set()
+        self._closed_until = 0.0
+        self._closed_because = ""
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def peek(self, kid: str | None, alg: str, now: float) -> SigningKey | Miss | None:
+        """The key, or why there is none, or None: only waiting can tell. Never awaits."""
+        found: SigningKey | Miss = Miss.UNKNOWN
+        freshness = None
+        if self.held is not None:
+            freshness = self.held.freshness
+            found = self.held.key_set.select(kid, alg)
+        match decide(freshness, self._known(found, kid, now), now):
+            case Decision.SERVE | Decision.SERVE_AND_REFRESH:
+                return found  # that it is due the refresher knows by its own timer
+            case Decision.REFUSE:
+                if found is Miss.UNKNOWN:
+                    self._observer(LookedUp(self.name, Tier.NEGATIVE))
+                return found
+            case Decision.WAIT:
+                return None
+
+    def is_live(self, now: float) -> bool:
+        """Whether the keys in memory may be used at `now`."""
+        return self.held is not None and now < self.held.freshness.stale_until
+
+    async def wait(self, kid: str | None, alg: str) -> SigningKey | Miss:
+        """Ask the refresher for a key and wait for its answer, for a bounded time.
+
+        Raises UnavailableError when too many wait already, when the time is over, or when the
+        refresher says that it cannot know.
+        """
+        closed_for = self._closed_until - self._clock.now()
+        if closed_for > 0:
+            raise UnavailableError(self._closed_because, retry_after=closed_for)
+        if len(self._waiters) >= self._max_waiters:
+            raise UnavailableError("Too many requests wait for the issuer's keys.", retry_after=1)
+        waiter = _Waiter(kid, alg)
+        self._waiters.add(waiter)
+        self.wanted()
+        try:
+            async with asyncio.timeout(self._wait):
+                return await waiter.answer
+        except TimeoutError:
+            raise UnavailableError(
+                "The issuer's keys did not arrive in time.", retry_after=1
+            ) from None
+        finally:
+            self._waiters.discard(waiter)
+
+    def age(self, now: float) -> Age:
+        """How old the keys in memory are."""
+        return age(self.held.freshness if self.held else None, now)
+
+    def _known(self, found: SigningKey | Miss, kid: str | None, now: float) -> Known:
+        if isinstance(found, SigningKey):
+            return Known.FOUND
+        if found is not Miss.UNKNOWN:
+            return Known.REFUSED
+        if kid is not None and now < self._negative.get(kid, 0.0):
+            return Known.NEGATIVE
+        return Known.UNKNOWN
+
+    # -- writing: the refresher only -------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The version in memory, 0 when there is none."""
+        return self.held.record.version if self.held else 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody waits for a key."""
+        return bool(self._waiters)
+
+    def question(self, now_ms: int) -> None:
+        """Mark everybody who waits as having asked before `now_ms`."""
+        for waiter in self._waiters:
+            if waiter.asked_ms is None:
+                waiter.asked_ms = now_ms
+
+    def install(self, held: Held) -> None:
+        """Replace what is held, and answer everybody whom it answers. Older versions are ignored.
+
+        A waiter whose kid is not in it is answered when it was fetched after the question; the kid
+        is then remembered as unknown. A set with other keys empties that memory.
+        """
+        if held.record.version <= self.version:
+            return
+        previous = self.held.key_set if self.held else None
+        key_set = held.key_set.succeeding(previous)
+        self.held = held._replace(key_set=key_set)
+        self._closed_until = 0.0
+        now = self._clock.now()
+        if key_set is not previous:
+            self._negative.clear()
+            self.replaced(key_set)
+        for waiter in self._waiters:
+            found = key_set.select(waiter.kid, waiter.alg)
+            if found is Miss.UNKNOWN:
+                if waiter.asked_ms is None or held.record.version < waiter.asked_ms:
+                    continue
+                self._remember_unknown(waiter.kid, now)
+            _answer(waiter, found)
+
+    def give_up(self, details: str, retry_after: float) -> None:
+        """Tell everybody who waits, or comes to wait within `retry_after` seconds, that it cannot
+        be known for now. So a flood of forged kids costs no more than this sentence."""
+        self._closed_until = self._clock.now() + retry_after
+        self._closed_because = details
+        for waiter in self._waiters:
+            if not waiter.answer.done():
+                waiter.answer.set_exception(UnavailableError(details, retry_after=retry_after))
+                waiter.answer.exception()  # seen: a waiter that is gone must not be logged
+
+    def _remember_unknown(self, kid: str | None, now: float) -> None:
+        if kid is None or not self._negative_size:
+            return
+        while len(self._negative) >= self._negative_size:
+            with suppress(StopIteration):
+                del self._negative[next(iter(self._negative))]
+        self._negative[kid] = now + self._negative_ttl
+
+
+def _answer(waiter: _Waiter, found: SigningKey | Miss) -> None:
+    if not waiter.answer.done():
+        waiter.answer.set_result(found)

@@ -1,0 +1,138 @@
+"""Claims: what a verified token says, and the checks it must pass, claim by claim.
+
+A claim of the wrong JSON type is refused, never treated as absent (compare GHSA-h395-gr6q-cpjc,
+where an `exp` that was a string switched the check off).
+"""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeGuard
+
+from keycache.core.token import Header
+from keycache.errors import Reason, TokenError
+from keycache.issuer import Issuer
+
+LATEST = 253402300799  # the end of the year 9999: later is a mistake, often milliseconds
+DEFAULT_TYPES = ("", "jwt", "at+jwt")
+
+
+class Claims(dict[str, Any]):
+    """The claims of a verified token: a dict that cannot be changed, however deep.
+
+    It is handed to every request that carries the same token, so a handler that wrote into it would
+    write into other requests. `dict(claims)` is a copy that may be changed at its top level; lists
+    have become tuples.
+    """
+
+    __slots__ = ()
+
+    def _frozen(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("claims cannot be changed: copy them with dict(claims)")
+
+    __setitem__ = __delitem__ = __ior__ = _frozen  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _frozen  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Claims, (dict(self),))
+
+
+def freeze(payload: Mapping[str, object]) -> Claims:
+    """A payload as Claims, all the way down."""
+    return Claims((name, _freeze(value)) for name, value in payload.items())
+
+
+def _freeze(value: object) -> object:
+    if isinstance(value, dict):
+        return freeze(value)
+    if isinstance(value, list):
+        return tuple(map(_freeze, value))
+    return value
+
+
+class Validity:
+    """When a token may be used: from `starts` (inclusive) to `ends` (exclusive), leeway included."""
+
+    __slots__ = ("ends", "starts")
+
+    def __init__(self, starts: float, ends: float) -> None:
+        self.starts = starts
+        self.ends = ends
+
+
+def check_claims(header: Header, payload: Mapping[str, object], issuer: Issuer, now: float) -> Validity:
+    """Check everything a token says against the policy of its issuer; `iss` is known to match.
+
+    Raises TokenError: wrong_type, missing_claim, invalid_claim, wrong_audience, expired,
+    not_yet_valid.
+    """
+    _check_type(header, issuer)
+    for name in issuer.required_claims:
+        if payload.get(name) is None:
+            raise TokenError(Reason.MISSING_CLAIM, f"The required claim {name} is missing.")
+    _check_audience(payload["aud"], issuer)
+    subject = payload.get("sub")
+    if subject is not None and type(subject) is not str:  # RFC 7519 section 4.1.2
+        raise _invalid("The claim sub is not a string.")
+    return check_times(payload, issuer.leeway, now)
+
+
+def check_times(payload: Mapping[str, object], leeway: float, now: float) -> Validity:
+    """RFC 7519 sections 4.1.4 to 4.1.6: exp, nbf and iat. `exp` must be there."""
+    expires = _numeric_date(payload, "exp")
+    if expires is None:
+        raise TokenError(Reason.MISSING_CLAIM, "The required claim exp is missing.")
+    if now >= expires + leeway:  # "on or after which the JWT MUST NOT be accepted"
+        raise TokenError(Reason.EXPIRED, "The token has expired.")
+    starts = float("-inf")
+    for name in ("nbf", "iat"):
+        moment = _numeric_date(payload, name)
+        if moment is not None:
+            if now < moment - leeway:
+                raise TokenError(Reason.NOT_YET_VALID, f"The token's {name} is in the future.")
+            starts = max(starts, moment - leeway)
+    return Validity(starts, expires + leeway)
+
+
+def scopes(claims: Mapping[str, object]) -> frozenset[str]:
+    """The scopes a token grants: RFC 9068 section 2.2.3 `scope`, or the common `scp`, as a string
+    separated by spaces or as a list of strings; anything else grants nothing."""
+    granted: set[str] = set()
+    for name in ("scope", "scp"):
+        value = claims.get(name)
+        if isinstance(value, str):
+            granted.update(value.split())
+        elif isinstance(value, list | tuple):
+            granted.update(item for item in value if isinstance(item, str))
+    return frozenset(granted)
+
+
+def _check_type(header: Header, issuer: Issuer) -> None:
+    """RFC 8725 section 3.11: a token made for another purpose is refused by its type."""
+    if header.typ not in (issuer.typ or DEFAULT_TYPES):
+        raise TokenError(Reason.WRONG_TYPE, "The typ in the header is not accepted here.")
+
+
+def _check_audience(audience: object, issuer: Issuer) -> None:
+    """RFC 7519 section 4.1.3: a string, or a list of strings, that names us."""
+    named = [audience] if isinstance(audience, str) else audience
+    if not isinstance(named, list) or not all(type(item) is str for item in named):
+        raise _invalid("The claim aud is neither a string nor a list of strings.")
+    if not any(item in issuer.audiences for item in named):
+        raise TokenError(Reason.WRONG_AUDIENCE, "The token is for another audience.")
+
+
+def _numeric_date(payload: Mapping[str, object], name: str) -> float | None:
+    """RFC 7519 section 2, NumericDate: a JSON number of seconds. A boolean or a string is none."""
+    value = payload.get(name)
+    if value is None and name not in payload:
+        return None
+    if not _is_number(value) or not 0 <= value <= LATEST:
+        raise _invalid(f"The claim {name} is not a number of seconds since 1970.")
+    return value
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return type(value) is int or type(value) is float
+
+
+def _invalid(details: str) -> TokenError:
+    return TokenError(Reason.INVALID_CLAIM, details)

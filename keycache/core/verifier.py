@@ -1,0 +1,47 @@
+"""UnverifiedToken + SigningKey + Issuer + now → Claims: the one function that lets a stranger in.
+
+The signature comes first: who cannot sign learns nothing about what else we would have wanted.
+PyJWT's Algorithm objects check it; which one is decided by the key, never by the token alone
+(RFC 8725 section 3.1).
+"""
+
+from typing import NamedTuple
+
+from jwt.algorithms import get_default_algorithms
+
+from keycache.core.claims import Claims, Validity, check_claims, freeze
+from keycache.core.keys import SigningKey
+from keycache.core.token import UnverifiedToken
+from keycache.errors import Reason, TokenError
+from keycache.issuer import POSSIBLE_ALGORITHMS, Issuer
+
+
+class Verdict(NamedTuple):
+    """The claims of a good token, and when it may be used."""
+
+    claims: Claims
+    validity: Validity
+
+
+def verify(token: UnverifiedToken, key: SigningKey, issuer: Issuer, now: float) -> Verdict:
+    """Check the signature, then the claims. Raises TokenError: bad_signature, and those of
+    `core.claims.check_claims`.
+
+    `key` must have been selected for the token's kid and alg, and `issuer` for its iss.
+    """
+    alg = token.header.alg
+    if alg not in key.algorithms or alg not in issuer.algorithms:
+        raise TokenError(
+            Reason.UNSUPPORTED_ALGORITHM, "The algorithm of the token is not accepted here."
+        )
+    if not _ALGORITHMS[alg].verify(token.signing_input, key.public, token.signature):
+        raise TokenError(Reason.BAD_SIGNATURE, "The signature does not fit the token.")
+    validity = check_claims(token.header, token.payload, issuer, now)
+    return Verdict(freeze(token.payload), validity)
+
+
+_ALGORITHMS = {
+    name: algorithm
+    for name, algorithm in get_default_algorithms().items()
+    if name in POSSIBLE_ALGORITHMS
+}

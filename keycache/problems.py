@@ -1,0 +1,65 @@
+"""KeycacheError → Problem: the status, headers and body of a refusal (RFC 6750 section 3).
+
+The same for JWTAuth and for the service. Nothing that a sender wrote is ever repeated; what stands in
+a quoted-string comes from our own code or configuration, and is held to RFC 6750's characters.
+"""
+
+from math import ceil
+from typing import NamedTuple
+
+from keycache.errors import KeycacheError, Reason, TokenError, UnavailableError
+
+
+class Problem(NamedTuple):
+    """An answer that refuses: HTTP status, header fields, and the members of the JSON body."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, str]
+
+
+def problem(error: KeycacheError, realm: str) -> Problem:
+    """The answer to a request that was refused with this error. `realm`: see `check_realm`."""
+    if isinstance(error, UnavailableError):
+        return Problem(
+            503,
+            {"Retry-After": str(ceil(error.retry_after)), **_NOT_STORED},
+            {
+                "error": "Temporarily unavailable",
+                "reason": "temporarily_unavailable",
+                "details": error.details,
+            },
+        )
+    if not isinstance(error, TokenError):
+        raise TypeError(f"{type(error).__name__} is no answer to a request") from error
+    challenge = f'Bearer realm="{realm}"'
+    if error.reason is Reason.NO_TOKEN:
+        # Section 3.1: no error code when the request lacks any authentication information.
+        return Problem(401, _challenge(challenge), {"error": "No token provided"})
+    status, code, title = _ANSWERS.get(error.reason, (401, "invalid_token", "Invalid token"))
+    challenge += f', error="{code}", error_description="{error.details}"'
+    if error.scope:
+        challenge += f', scope="{error.scope}"'
+    body = {"error": title, "reason": str(error.reason), "details": error.details}
+    return Problem(status, _challenge(challenge), body)
+
+
+def check_realm(realm: str) -> str:
+    """`realm`, if it can stand in a quoted-string as it is. Raises ValueError otherwise."""
+    if not realm.isascii() or not realm.isprintable() or '"' in realm or "\\" in realm:
+        raise ValueError(f"realm {realm!r} must be printable ASCII without quotes and backslashes")
+    return realm
+
+
+def _challenge(value: str) -> dict[str, str]:
+    return {"WWW-Authenticate": value, **_NOT_STORED}
+
+
+_NOT_STORED = {"Cache-Control": "no-store"}
+"""A refusal is true for this moment only: no proxy may answer the next request with it."""
+
+_ANSWERS = {
+    Reason.MALFORMED_HEADER: (400, "invalid_request", "Invalid request"),
+    Reason.MULTIPLE_TOKENS: (400, "invalid_request", "Invalid request"),
+    Reason.INSUFFICIENT_SCOPE: (403, "insufficient_scope", "Insufficient scope"),
+}

@@ -1,0 +1,331 @@
+"""Refresher: the only write path of one issuer's keys. Unknown kid, early, expired, warm: all end here.
+
+One task in every worker does a *turn* whenever its timer, a waiting request or a message says so:
+
+    load     what does the shared cache hold? A newer version is adopted: often that was all.
+    need     is there still a reason to ask the issuer? (`_need`)
+    acquire  the lease lets one worker of the fleet go on, within the budget, after the backoff.
+    fetch    one conditional GET, one deadline.
+    save     only if nothing newer was saved meanwhile: the slower, older answer loses.
+    install  into this worker's memory; the others hear of the new version and load it.
+
+A failure anywhere changes when to try again, and never the keys. When the shared cache does not
+answer, the same turn is done against this process's own store, lease and budget.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+from typing import NamedTuple
+
+from keycache.cache import Held, KeyCache
+from keycache.core.decision import MAX_SKEW, Age, age
+from keycache.core.freshness import Lifetimes, freshness, soft_ttl
+from keycache.core.jwks import parse_jwks
+from keycache.core.record import Record, seal, unseal
+from keycache.errors import FetchCode, JWKSError, RecordError, StoreError
+from keycache.events import (
+    Cause,
+    KeySetInstalled,
+    Observer,
+    RecordRefused,
+    Refreshed,
+    RefreshFailed,
+    Result,
+    Tier,
+)
+from keycache.interfaces import Answer, Clock, Fetcher, Grant, Lease, Loaded, Refusal, Store
+from keycache.issuer import Issuer
+
+_CANNOT_KNOW = "The issuer's keys cannot be asked for at the moment."
+
+WHILE_HELD = 0.1
+"""Seconds between looks while another worker fetches what somebody here waits for: the message that
+it is done comes sooner; this is for when it is lost."""
+
+
+class Backend(NamedTuple):
+    """A store and the lease that guards it."""
+
+    store: Store
+    lease: Lease
+
+
+class Turn(NamedTuple):
+    """What a turn did. result: None when there was nothing to do. seconds: until the next is due."""
+
+    result: Result | None
+    seconds: float
+    failure: JWKSError | None = None
+    store_failure: StoreError | None = None
+
+
+class Policy(NamedTuple):
+    """The numbers and secrets of a refresher. poll: seconds between looks at the shared version."""
+
+    lifetimes: Lifetimes
+    seal_keys: tuple[bytes, ...]
+    max_keys: int
+    poll: float
+
+
+class Refresher:
+    """Keeps one KeyCache filled.
+
+    shared: the backend of the fleet. local: this process's own, for when `shared` does not answer.
+    random: uniform in 0 … 1. nonce: 12 random bytes.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root names each part once
+        self,
+        issuer: Issuer,
+        cache: KeyCache,
+        *,
+        shared: Backend,
+        local: Backend,
+        fetcher: Fetcher,
+        clock: Clock,
+        observer: Observer,
+        policy: Policy,
+        random: Callable[[], float],
+        nonce: Callable[[], bytes],
+    ) -> None:
+        self._issuer = issuer
+        self._source = issuer.source
+        self._cache = cache
+        self._shared = shared
+        self._local = local
+        self._fetcher = fetcher
+        self._clock = clock
+        self._observer = observer
+        self._policy = policy
+        self._random = random
+        self._nonce = nonce
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._restore_from = 0.0
+        cache.wanted = self._wake.set
+
+    def changed(self) -> None:
+        """The shared cache may hold a newer version: look soon."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Take turns until `stop`. A turn that has begun is finished: the fetch outlives the waiter."""
+        while not self._stopping:
+            self._wake.clear()
+            turn = await self.turn()
+            try:
+                async with asyncio.timeout(turn.seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def stop(self) -> None:
+        """Let `run` end after the turn in progress."""
+        self._stopping = True
+        self._wake.set()
+
+    async def turn(self, *, force: bool = False) -> Turn:
+        """One turn; with `force` the issuer is asked even if nothing needs it."""
+        backend = self._shared
+        store_failure: StoreError | None = None
+        try:
+            adopted = await self._look(backend)
+            cause = self._need(force=force)
+            if cause is None:
+                return Turn(Result.SHARED if adopted else None, self._until_due())
+            grant = await backend.lease.acquire(self._source, cause, self._cache.version)
+        except StoreError as error:
+            store_failure = error
+            backend = self._local
+            self._cache.question((await backend.store.load(self._source, 0)).now_ms)
+            cause = self._need(force=force)
+            if cause is None:
+                return Turn(None, self._until_due(), store_failure=store_failure)
+            grant = await backend.lease.acquire(self._source, cause, self._cache.version)
+        if isinstance(grant, Refusal):
+            return self._refused(cause, grant, store_failure)
+        return await self._fetch(backend, cause, grant, store_failure)
+
+    # -- look ------------------------------------------------------------------------------------
+
+    async def _look(self, backend: Backend) -> bool:
+        """Adopt what the backend holds, if it is newer; fill it, if it holds less than we do."""
+        loaded = await backend.store.load(self._source, self._cache.version)
+        self._cache.question(loaded.now_ms)
+        adopted = False
+        if loaded.record is not None:
+            adopted = await self._adopt(backend, loaded)
+        elif loaded.version == 0:
+            await self._restore(backend)
+        return adopted
+
+    async def _adopt(self, backend: Backend, loaded: Loaded) -> bool:
+        assert loaded.record is not None  # noqa: S101 - the caller's condition, for the type checker
+        try:
+            record = unseal(loaded.record, self._source, self._policy.seal_keys)
+            if record.version < self._cache.version:
+                raise RecordError("rolled_back", "older than what this worker has seen")
+            if record.fetched_at > self._clock.now() + MAX_SKEW:
+                raise RecordError("future", "from a host whose clock is more than a minute ahead")
+            try:
+                held = self._hold(record, Tier.REDIS)
+            except JWKSError as error:
+                raise RecordError("content", str(error)) from error
+        except RecordError as error:
+            self._observer(RecordRefused(self._issuer.name, error.code))
+            if self._clock.now() >= self._restore_from:
+                await backend.store.discard(self._source, loaded.version)
+                await self._restore(backend)
+            return False
+        if age(held.freshness, self._clock.now()) is Age.DEAD:
+            return False
+        return self._install(held)
+
+    async def _restore(self, backend: Backend) -> None:
+        """Fill an empty or cleaned shared cache from memory, without asking the issuer.
+
+        At most once per poll: two hosts with different seal keys would otherwise replace each
+        other's records for ever.
+        """
+        now = self._clock.now()
+        held = self._cache.held
+        if held is None or now < self._restore_from or age(held.freshness, now) is Age.DEAD:
+            return
+        self._restore_from = now + self._policy.poll
+        await self._save(backend, held.record, holder="")
+
+    # -- need ------------------------------------------------------------------------------------
+
+    def _need(self, *, force: bool) -> Cause | None:
+        """Why the issuer should be asked now, if it should."""
+        if force:
+            return Cause.OPERATOR
+        match self._cache.age(self._clock.now()):
+            case Age.ABSENT | Age.DEAD:
+                return Cause.COLD
+            case Age.STALE:
+                return Cause.EXPIRED
+            case Age.DUE:
+                return Cause.AHEAD if not self._cache.waiting else Cause.UNKNOWN_KID
+            case Age.FRESH:
+                return Cause.UNKNOWN_KID if self._cache.waiting else None
+
+    def _until_due(self) -> float:
+        """Seconds until the next look: the poll, or sooner when the keys become due."""
+        if self._cache.held is None:
+            return self._policy.poll
+        due = self._cache.held.freshness.refresh_from - self._clock.now()
+        return min(max(due, WHILE_HELD), self._policy.poll)
+
+    def _refused(self, cause: Cause, refusal: Refusal, store_failure: StoreError | None) -> Turn:
+        result = refusal.why
+        self._observer(Refreshed(self._issuer.name, cause, result, 0.0))
+        if result is Result.HELD:
+            urgent = self._cache.waiting or cause is Cause.COLD
+            seconds = WHILE_HELD if urgent else min(self._policy.poll, refusal.seconds)
+            return Turn(result, seconds, store_failure=store_failure)
+        self._cache.give_up(_CANNOT_KNOW, refusal.seconds)
+        seconds = min(self._policy.poll, refusal.seconds)
+        return Turn(result, seconds, store_failure=store_failure)
+
+    # -- fetch -----------------------------------------------------------------------------------
+
+    async def _fetch(
+        self, backend: Backend, cause: Cause, grant: Grant, store_failure: StoreError | None
+    ) -> Turn:
+        started = perf_counter()
+        fetched_at = self._clock.now()
+        held = self._cache.held.record if self._cache.held else None
+        try:
+            answer = await self._fetcher.fetch(
+                self._issuer, held.etag if held else None, held.last_modified if held else None
+            )
+            record = self._record(answer, held, grant, fetched_at)
+            fresh = self._hold(record, Tier.ISSUER)
+        except JWKSError as error:
+            return await self._failed(backend, cause, grant, error, perf_counter() - started)
+        try:
+            kept = await self._save(backend, record, holder=grant.holder)
+        except StoreError as error:
+            kept, store_failure = True, error  # ours is the newest that we know of
+        if not kept:
+            self._report(cause, Result.SUPERSEDED, started)
+            return Turn(Result.SUPERSEDED, 0.0, store_failure=store_failure)
+        self._install(fresh)
+        result = Result.NOT_MODIFIED if answer.document is None else Result.FETCHED
+        self._report(cause, result, started)
+        return Turn(result, self._until_due(), store_failure=store_failure)
+
+    def _report(self, cause: Cause, result: Result, started: float) -> None:
+        seconds = perf_counter() - started
+        self._observer(Refreshed(self._issuer.name, cause, result, seconds))
+
+    async def _failed(
+        self, backend: Backend, cause: Cause, grant: Grant, error: JWKSError, seconds: float
+    ) -> Turn:
+        self._observer(
+            RefreshFailed(self._issuer.name, cause, error.code, error.details, seconds)
+        )
+        try:
+            pause = await backend.lease.fail(self._source, grant)
+        except StoreError:
+            pause = await self._local.lease.fail(self._source, grant)
+        self._cache.give_up(_CANNOT_KNOW, pause)
+        return Turn(Result.FAILED, max(pause, WHILE_HELD), failure=error)
+
+    def _record(
+        self, answer: Answer, held: Record | None, grant: Grant, fetched_at: float
+    ) -> Record:
+        if answer.document is not None:
+            document, etag, last_modified = answer.document, answer.etag, answer.last_modified
+        elif held is not None:
+            document = held.document
+            etag, last_modified = answer.etag or held.etag, held.last_modified
+        else:
+            raise JWKSError(FetchCode.HTTP_STATUS, "304 Not Modified to an unconditional request")
+        return Record(
+            version=grant.version,
+            fetched_at=fetched_at,
+            ttl=soft_ttl(answer.cache_control, answer.age, self._policy.lifetimes),
+            document=document,
+            etag=etag,
+            last_modified=last_modified,
+        )
+
+    # -- save and install ------------------------------------------------------------------------
+
+    async def _save(self, backend: Backend, record: Record, *, holder: str) -> bool:
+        sealed = seal(record, self._source, self._policy.seal_keys, self._nonce())
+        keep = record.fetched_at + record.ttl + self._policy.lifetimes.stale - self._clock.now()
+        return await backend.store.save(
+            self._source, sealed, record.version, max(1.0, keep), holder
+        )
+
+    def _hold(self, record: Record, tier: Tier) -> Held:
+        lifetimes = self._policy.lifetimes
+        ttl = min(max(record.ttl, lifetimes.ttl_min), lifetimes.ttl_max)
+        return Held(
+            key_set=parse_jwks(record.document, self._policy.max_keys),
+            record=record,
+            freshness=freshness(record.fetched_at, ttl, lifetimes, 2 * self._random() - 1),
+            tier=tier,
+        )
+
+    def _install(self, held: Held) -> bool:
+        if held.record.version <= self._cache.version:
+            return False
+        self._cache.install(held)
+        self._observer(
+            KeySetInstalled(
+                issuer=self._issuer.name,
+                version=held.record.version,
+                keys=len(held.key_set.keys),
+                skipped=tuple(key.reason for key in held.key_set.skipped),
+                fetched_at=held.freshness.fetched_at,
+                fresh_until=held.freshness.fresh_until,
+                stale_until=held.freshness.stale_until,
+            )
+        )
+        return True

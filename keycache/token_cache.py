@@ -1,0 +1,69 @@
+"""TokenCache: tokens that were verified with a key which is still in the key set.
+
+It memoises a pure function, so it never changes an answer: an entry is the digest of the exact token,
+the key object and the issuer's cache; `exp` and `nbf` are compared at every hit, and the entry is
+dropped in the moment its key leaves the set. Only good tokens are kept, so a stranger cannot fill it.
+The token itself is not kept: what leaks from this memory cannot be replayed.
+"""
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from keycache.cache import KeyCache
+from keycache.core.claims import Claims
+from keycache.core.keys import KeySet, SigningKey
+from keycache.core.verifier import Verdict
+
+
+class Entry(NamedTuple):
+    """A verified token: its claims, when they hold, and the key they hang on."""
+
+    claims: Claims
+    starts: float
+    ends: float
+    key: SigningKey
+    cache: KeyCache
+
+
+class TokenCache:
+    """At most `size` verified tokens; 0 keeps none. The oldest entry makes room for a new one."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: dict[bytes, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, token: str, now: float) -> Entry | None:
+        """The entry for exactly this token, if it still holds at `now` (seconds since the epoch)."""
+        if not self._entries or not token.isascii():
+            return None
+        entry = self._entries.get(_digest(token))
+        if entry is None or not entry.starts <= now < entry.ends or not entry.cache.is_live(now):
+            return None
+        return entry
+
+    def put(self, token: str, verdict: Verdict, key: SigningKey, cache: KeyCache) -> None:
+        """Remember a token that was verified just now with a key of `cache`."""
+        if not self._size:
+            return
+        if len(self._entries) >= self._size:
+            del self._entries[next(iter(self._entries))]
+        validity = verdict.validity
+        self._entries[_digest(token)] = Entry(
+            verdict.claims, validity.starts, validity.ends, key, cache
+        )
+
+    def keep_only(self, cache: KeyCache, key_set: KeySet) -> None:
+        """Drop every token of `cache` whose key is not in `key_set` (the same object)."""
+        alive = {id(key) for key in key_set.keys}
+        self._entries = {
+            digest: entry
+            for digest, entry in self._entries.items()
+            if entry.cache is not cache or id(entry.key) in alive
+        }
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("ascii")).digest()
