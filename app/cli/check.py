@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from app.cli.common import duration, echo_json
+from app.cli.common import duration, echo_json, printable
 from app.settings import Settings
 from keycache.errors import JWKSError, StoreError
 from keycache.issuer import Issuer
@@ -74,10 +74,11 @@ async def _check_issuer(issuer: Issuer, options: Options) -> Finding:
         found = await probe(issuer, options)
     except JWKSError as error:
         return Finding(issuer.name, FAILED, str(error))
-    seen = f"{found.keys} keys at {found.jwks_url} in {duration(found.seconds)}"
+    seen = f"{len(found.keys)} keys at {found.jwks_url} in {duration(found.seconds)}"
     status = OK
     if found.skipped:
-        status, seen = WARNING, f"{seen}; {found.skipped} skipped (`keycache keys` says why)"
+        skipped = ", ".join(f"{printable(key.kid or '-')} ({key.reason})" for key in found.skipped)
+        status, seen = WARNING, f"{seen}; skipped: {skipped}"
     if found.date_offset is None:
         return Finding(issuer.name, status, f"{seen}; no Date header, so its clock is unknown")
     offset = abs(found.date_offset)

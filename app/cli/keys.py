@@ -13,11 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.common import duration, echo_json, issuers_and_options, printable
-from keycache.errors import RecordError
+from keycache.core.decision import Age
+from keycache.errors import JWKSError, RecordError
 from keycache.issuer import Issuer
 from keycache.runtime import Inspection, Options, Runtime
 
-USABLE = ("fresh", "due")
+USABLE = (Age.FRESH, Age.DUE)
 PLAIN_WIDTH = 240  # columns when nobody looks: a line a key, for grep
 
 
@@ -47,15 +48,13 @@ def command(*, as_json: bool) -> None:
     sys.exit(0 if _ok(found) else 1)
 
 
-async def _inspect_all(
-    issuers: Sequence[Issuer], options: Options
-) -> list[Inspection | Nothing]:
+async def _inspect_all(issuers: Sequence[Issuer], options: Options) -> list[Inspection | Nothing]:
     runtime = Runtime(issuers, options)
 
     async def inspect(issuer: Issuer) -> Inspection | Nothing:
         try:
             found = await runtime.inspect(issuer)
-        except RecordError as error:
+        except (RecordError, JWKSError) as error:
             return Nothing(issuer.name, f"its record is refused: {error}")
         return found or Nothing(issuer.name, "nothing is stored (`keycache warm` loads it)")
 
@@ -66,7 +65,7 @@ async def _inspect_all(
 
 
 def _ok(found: Sequence[Inspection | Nothing]) -> bool:
-    return all(isinstance(entry, Inspection) and entry.state in USABLE for entry in found)
+    return all(isinstance(entry, Inspection) and entry.age in USABLE for entry in found)
 
 
 def _table(found: Sequence[Inspection | Nothing], now: float, *, terminal: bool) -> Table:
@@ -86,7 +85,7 @@ def _table(found: Sequence[Inspection | Nothing], now: float, *, terminal: bool)
                 ",".join(key.algorithms),
                 str(key.size),
                 age,
-                entry.state,
+                entry.age.value,
                 str(entry.version),
             )
         for skipped in entry.skipped:
@@ -100,7 +99,7 @@ def _document(entry: Inspection | Nothing) -> dict[str, object]:
         return {"issuer": entry.name, "error": entry.error}
     return {
         "issuer": entry.name,
-        "state": entry.state,
+        "state": entry.age.value,
         "version": entry.version,
         "fetched_at": entry.fetched_at,
         "fresh_until": entry.fresh_until,

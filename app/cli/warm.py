@@ -32,7 +32,9 @@ class Failure(NamedTuple):
 
 
 @click.command("warm")
-@click.option("--issuer", "names", multiple=True, metavar="NAME", help="Only this one (repeatable).")
+@click.option(
+    "--issuer", "names", multiple=True, metavar="NAME", help="Only this one (repeatable)."
+)
 @click.option("--force", is_flag=True, help="Ask the issuer even when Redis holds fresh keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -50,7 +52,7 @@ def command(names: tuple[str, ...], *, force: bool, as_json: bool, timeout: floa
     wrong.
     """
     issuers, options = issuers_and_options()
-    outcomes = asyncio.run(_warm_all(chosen(issuers, names), options, force, timeout))
+    outcomes = asyncio.run(_warm_all(chosen(issuers, names), options, force=force, seconds=timeout))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if as_json:
         echo_json({"ok": not failures, "issuers": [_document(outcome) for outcome in outcomes]})
@@ -61,21 +63,23 @@ def command(names: tuple[str, ...], *, force: bool, as_json: bool, timeout: floa
 
 
 async def _warm_all(
-    issuers: Sequence[Issuer], options: Options, force: bool, timeout: float
+    issuers: Sequence[Issuer], options: Options, *, force: bool, seconds: float
 ) -> list[Warmed | Failure]:
     """Warm them at the same time; raises StoreError when Redis does not answer."""
     console = Console(stderr=True)
     columns = (TextColumn("Warming"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     runtime = Runtime(issuers, options)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=len(issuers))
 
         async def warm(issuer: Issuer) -> Warmed | Failure:
             try:
-                async with asyncio.timeout(timeout):
-                    return await runtime.warm(issuer, force)
+                async with asyncio.timeout(seconds):
+                    return await runtime.warm(issuer, force=force)
             except TimeoutError:
-                return Failure(issuer.name, f"no fresh keys within {duration(timeout)}")
+                return Failure(issuer.name, f"no fresh keys within {duration(seconds)}")
             except (JWKSError, RecordError, UnavailableError) as error:
                 return Failure(issuer.name, str(error))
             finally:
