@@ -119,8 +119,8 @@ WORKER_RESTARTS = (
 def redis_up() -> Gauge:
     """The gauge keycache_redis_up.
 
-    Made on first use: without labels it says 0 as soon as it exists, and a worker that has not asked
-    yet, or shares its keys with nobody, would report a Redis that is down.
+    Made on first use: without labels it says 0 as soon as it exists, and a worker that has not
+    asked yet, or shares its keys with nobody, would report a Redis that is down.
     """
     return Gauge(
         "keycache_redis_up",

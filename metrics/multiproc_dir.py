@@ -64,7 +64,8 @@ def use(directory: Path, identifier: str) -> None:
     """Have this process write its metrics into `directory`, in the files of `identifier`.
 
     An identifier is made of letters, digits and hyphens (file names are split at underscores).
-    Raises ValueError for any other, RuntimeError when metrics exist already or the directory is gone.
+    Raises ValueError for any other, RuntimeError when metrics exist already or there is no such
+    directory.
     """
     global _identifier  # noqa: PLW0603 (one process, one identifier)
     if not _IDENTIFIER.fullmatch(identifier):
@@ -89,7 +90,7 @@ def forget(directory: Path, identifier: str) -> None:
 
 
 def count_restart(directory: Path) -> None:
-    """Count one worker replaced. Not in prometheus_client's files: the supervisor does not load it."""
+    """Count a replaced worker, in a file of our own: the supervisor loads no prometheus_client."""
     with (directory / _RESTARTS).open("ab") as file:
         file.write(b".")
 

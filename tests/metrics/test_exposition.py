@@ -1,0 +1,81 @@
+"""The page, in the format that the reader asks for."""
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from keycache.events import KeySetInstalled, LookedUp, Tier
+from metrics import exposition
+from metrics.observer import PrometheusObserver
+from tests.metrics.conftest import samples
+
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, exposition.TEXT),
+        ("", exposition.TEXT),
+        ("*/*", exposition.TEXT),
+        (PROMETHEUS, exposition.OPENMETRICS),
+        ("application/openmetrics-text", exposition.OPENMETRICS),
+        ("Application/OpenMetrics-Text; version=1.0.0", exposition.OPENMETRICS),
+        ("application/openmetrics-text;q=0", exposition.TEXT),
+        ("text/plain, application/openmetrics-text;q=0.5", exposition.TEXT),
+        ("application/openmetrics-text;q=zero", exposition.TEXT),
+        ("application/openmetrics-text;q=nan", exposition.TEXT),
+        (";,;q=,=", exposition.TEXT),
+    ],
+)
+def test_format_is_the_one_preferred(accept: str | None, content_type: str) -> None:
+    assert content_type == exposition.page(accept)[1]
+
+
+def test_text_page_can_be_parsed() -> None:
+    body, _ = exposition.page(None)
+    assert "keycache_verifications" in {family.name for family in parse_text(body.decode())}
+
+
+def test_openmetrics_page_can_be_parsed_and_has_the_same_metrics() -> None:
+    openmetrics, _ = exposition.page("application/openmetrics-text")
+    text, _ = exposition.page(None)
+    names = {family.name for family in parse_openmetrics(openmetrics.decode())}  # type: ignore[no-untyped-call]
+    ours = {name for name in names if name.startswith("keycache_")}
+    assert ours <= {family.name for family in parse_text(text.decode())}
+
+
+def test_single_process_needs_no_directory() -> None:
+    observer = PrometheusObserver(["alone.example"])
+    observer(LookedUp("alone.example", Tier.MEMORY))
+    page = samples(exposition.page(None)[0].decode())
+    assert 1 == page["keycache_lookups_total{issuer=alone.example,tier=memory}"]
+
+
+async def test_page_holds_what_was_counted_a_moment_ago() -> None:
+    observer = PrometheusObserver(["moment.example"])
+    observer(LookedUp("moment.example", Tier.MEMORY))
+    page = samples(exposition.page(None)[0].decode())
+    assert 1 == page["keycache_lookups_total{issuer=moment.example,tier=memory}"]
+
+
+def test_age_is_right_at_the_moment_of_asking() -> None:
+    observer = PrometheusObserver(["aged.example"])
+    observer(KeySetInstalled("aged.example", 1, 1, (), 1000.0, 1300.0, 4900.0))
+    ages = [
+        samples(exposition.page(None, now=now)[0].decode())[
+            "keycache_keyset_age_seconds{issuer=aged.example}"
+        ]
+        for now in (1000.0, 1012.5, 990.0)
+    ]
+    assert [0.0, 12.5, 0.0] == ages
+
+
+def test_nobody_counts_restarts_without_a_directory() -> None:
+    assert "keycache_worker_restarts_total{}" not in samples(exposition.page(None)[0].decode())

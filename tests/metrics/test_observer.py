@@ -1,0 +1,204 @@
+"""Each fact is counted where it belongs."""
+
+import asyncio
+import math
+from itertools import count
+from typing import get_args
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
+
+from keycache.errors import FetchCode, Reason
+from keycache.events import (
+    Cause,
+    Event,
+    Fetched,
+    KeySetInstalled,
+    LookedUp,
+    Path,
+    RecordRefused,
+    Refreshed,
+    RefreshFailed,
+    Rejected,
+    Result,
+    Tier,
+    Unverifiable,
+    Verified,
+)
+from metrics import instruments
+from metrics.observer import FLUSH_AFTER, PrometheusObserver, flush_all
+
+_numbers = count()
+
+
+@pytest.fixture
+def issuer() -> str:
+    """An issuer that no other test has counted for."""
+    return f"issuer-{next(_numbers)}.example"
+
+
+@pytest.fixture
+def observer(issuer: str) -> PrometheusObserver:
+    return PrometheusObserver([issuer])
+
+
+def value(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def test_every_kind_of_fact_is_heard(observer: PrometheusObserver) -> None:
+    assert set(get_args(Event)) == set(observer._hear)
+
+
+def test_accepted_token_is_counted(observer: PrometheusObserver, issuer: str) -> None:
+    observer(Verified(issuer, Path.CACHED, 0.000_007))
+    assert 1 == value("keycache_verifications_total", issuer=issuer, outcome="accepted")
+
+
+def test_refused_token_is_counted_by_outcome_and_by_reason(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    observer(Rejected(issuer, Reason.EXPIRED, Path.MEMORY, 0.0001))
+    assert 1 == value("keycache_verifications_total", issuer=issuer, outcome="rejected")
+    assert 1 == value("keycache_verification_failures_total", issuer=issuer, reason="expired")
+
+
+def test_token_of_nobody_we_know_is_counted_under_unknown(observer: PrometheusObserver) -> None:
+    labels = {"issuer": "unknown", "reason": "malformed"}
+    before = value("keycache_verification_failures_total", **labels)
+    observer(Rejected(None, Reason.MALFORMED, Path.MEMORY, 0.0001))
+    assert before is not None
+    assert before + 1 == value("keycache_verification_failures_total", **labels)
+
+
+def test_token_that_cannot_be_decided_about_is_no_failure_of_the_token(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    observer(Unverifiable(issuer, Path.WAITED, 1.5))
+    failures = [
+        value("keycache_verification_failures_total", issuer=issuer, reason=reason)
+        for reason in Reason
+    ]
+    assert 1 == value("keycache_verifications_total", issuer=issuer, outcome="unavailable")
+    assert [0] * len(Reason) == failures
+
+
+def test_lookup_is_counted_by_its_tier(observer: PrometheusObserver, issuer: str) -> None:
+    observer(LookedUp(issuer, Tier.NEGATIVE))
+    assert 1 == value("keycache_lookups_total", issuer=issuer, tier="negative")
+
+
+def test_refresh_is_counted_by_cause_and_result(observer: PrometheusObserver, issuer: str) -> None:
+    observer(Refreshed(issuer, Cause.AHEAD, Result.NOT_MODIFIED, 0.1))
+    labels = {"issuer": issuer, "cause": "ahead", "result": "not_modified"}
+    assert 1 == value("keycache_refreshes_total", **labels)
+
+
+def test_failed_refresh_is_counted_as_a_refresh_and_by_its_code(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    observer(RefreshFailed(issuer, Cause.COLD, FetchCode.TIMEOUT, "too slow", 5.0))
+    labels = {"issuer": issuer, "cause": "cold", "result": "failed"}
+    assert 1 == value("keycache_refreshes_total", **labels)
+    assert 1 == value("keycache_refresh_failures_total", issuer=issuer, code="timeout")
+
+
+def test_fetch_is_counted_by_status(observer: PrometheusObserver, issuer: str) -> None:
+    observer(Fetched(issuer, 503, 20, 0.1))
+    assert 1 == value("keycache_jwks_fetches_total", issuer=issuer, status="5xx")
+
+
+def test_skipped_keys_are_shown(observer: PrometheusObserver, issuer: str) -> None:
+    observer(KeySetInstalled(issuer, 7, 2, ("weak_key", "wrong_use"), 1.0, 2.0, 3.0))
+    assert 2 == value("keycache_keyset_skipped", issuer=issuer)
+
+
+def test_unlisted_code_counts_as_other(observer: PrometheusObserver, issuer: str) -> None:
+    observer(RecordRefused(issuer, "made-up"))
+    assert 1 == value("keycache_records_refused_total", issuer=issuer, code="other")
+
+
+def test_unlisted_issuer_makes_no_series_of_its_own(observer: PrometheusObserver) -> None:
+    observer(LookedUp("stranger.example", Tier.MEMORY))
+    observer(Verified("stranger.example", Path.MEMORY, 0.0001))
+    observer(KeySetInstalled("stranger.example", 7, 2, (), 1.0, 2.0, 3.0))
+    names = {
+        sample.labels["issuer"]
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if "issuer" in sample.labels
+    }
+    assert "stranger.example" not in names
+
+
+async def test_many_facts_are_carried_over_together(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    labels = {"issuer": issuer, "tier": "memory"}
+    observer(LookedUp(issuer, Tier.MEMORY))
+    observer(LookedUp(issuer, Tier.MEMORY))
+    assert 0 == value("keycache_lookups_total", **labels)
+    await asyncio.sleep(FLUSH_AFTER)  # timers run in their order: this one after the flush
+    assert 2 == value("keycache_lookups_total", **labels)
+
+
+async def test_fact_after_a_flush_is_carried_over_too(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    labels = {"issuer": issuer, "tier": "memory"}
+    observer(LookedUp(issuer, Tier.MEMORY))
+    observer.flush()
+    observer(LookedUp(issuer, Tier.MEMORY))
+    await asyncio.sleep(FLUSH_AFTER)
+    assert 2 == value("keycache_lookups_total", **labels)
+
+
+async def test_fact_of_a_loop_that_has_ended_is_not_lost(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    await asyncio.to_thread(asyncio.run, _report(observer, LookedUp(issuer, Tier.ISSUER)))
+    flush_all()
+    assert 1 == value("keycache_lookups_total", issuer=issuer, tier="issuer")
+
+
+async def _report(observer: PrometheusObserver, event: Event) -> None:
+    observer(event)
+
+
+async def test_durations_are_those_that_prometheus_client_itself_would_count(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    """Also holds the private attributes that `add_observations` uses."""
+    bounds = instruments.BUCKETS
+    durations = [
+        0.0,
+        *bounds,
+        *(math.nextafter(bound, 0) for bound in bounds),
+        *(math.nextafter(bound, 9) for bound in bounds),
+        60.0,
+    ]
+    reference = Histogram("reference", "One at a time.", buckets=bounds, registry=None)
+    before = _durations(REGISTRY)
+    for seconds in durations:
+        reference.observe(seconds)
+        observer(Verified(issuer, Path.WAITED, seconds))
+    observer.flush()
+    after = _durations(REGISTRY)
+    expected = {
+        (sample.name.removeprefix("reference"), sample.labels.get("le")): sample.value
+        for family in reference.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+    assert pytest.approx(expected) == {key: after[key] - before[key] for key in expected}
+
+
+def _durations(registry: CollectorRegistry) -> dict[tuple[str, str | None], float]:
+    name = "keycache_verification_duration_seconds"
+    return {
+        (sample.name.removeprefix(name), sample.labels.get("le")): sample.value
+        for family in registry.collect()
+        if family.name == name
+        for sample in family.samples
+        if sample.labels["path"] == "waited"
+    }

@@ -1,0 +1,154 @@
+"""Several processes, one page."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from metrics import multiproc_dir
+from tests.metrics.conftest import Worker
+
+ACCEPTED = "keycache_verifications_total{issuer=issuer.example,outcome=accepted}"
+LOOKED_UP = "keycache_lookups_total{issuer=issuer.example,tier=memory}"
+OBSERVED = "keycache_verification_duration_seconds_count{path=memory}"
+VERSION = "keycache_keyset_version{issuer=issuer.example}"
+KEYS = "keycache_keyset_keys{issuer=issuer.example}"
+AGE = "keycache_keyset_age_seconds{issuer=issuer.example}"
+RESTARTS = "keycache_worker_restarts_total{}"
+REDIS_UP = "keycache_redis_up{}"
+
+Start = Callable[[str], Worker]
+
+
+def eventually(expected: float, name: str, worker: Worker) -> float | None:
+    """The sample once it is as expected, or as it is after two seconds."""
+    deadline = time.monotonic() + 2
+    while (value := worker.page().get(name)) != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return value
+
+
+def test_whichever_process_answers_the_page_holds_the_sum(start: Start) -> None:
+    workers = [start(f"worker-{slot}") for slot in range(3)]
+    for count, worker in zip((1, 20, 300), workers, strict=True):
+        worker.tell("verify", count)
+    for name in (ACCEPTED, LOOKED_UP, OBSERVED):
+        assert [321] * 3 == [eventually(321, name, worker) for worker in workers]
+
+
+def test_page_holds_everything_its_own_process_has_counted(start: Start) -> None:
+    worker = start("worker-0")
+    worker.tell("verify", 7)
+    page = worker.page()
+    assert [7, 7, 7] == [page[ACCEPTED], page[LOOKED_UP], page[OBSERVED]]
+
+
+def test_killed_and_replaced_process_never_makes_a_counter_fall(
+    start: Start, directory: Path
+) -> None:
+    survivor, victim = start("worker-0"), start("worker-1")
+    victim.tell("verify", 40)
+    seen = [victim.page()[ACCEPTED], survivor.page()[ACCEPTED]]
+    victim.kill()
+    seen.append(survivor.page()[ACCEPTED])
+    multiproc_dir.forget(directory, "worker-1")
+    seen.append(survivor.page()[ACCEPTED])
+    replacement = start("worker-1")
+    seen.append(survivor.page()[ACCEPTED])
+    replacement.tell("verify", 2)
+    seen.append(replacement.page()[ACCEPTED])
+    assert [40, 40, 40, 40, 40, 42] == seen
+
+
+def test_process_that_ends_in_peace_loses_nothing(start: Start) -> None:
+    survivor, leaver = start("worker-0"), start("worker-1")
+    leaver.tell("verify", 5)
+    leaver.stop()
+    assert 5 == survivor.page()[ACCEPTED]
+
+
+def test_fifty_restarts_leave_a_bounded_number_of_files(start: Start, directory: Path) -> None:
+    first = start("worker-0")
+    first.tell("store", "up")
+    files = len(list(directory.iterdir()))
+    first.kill()
+    for _ in range(50):
+        multiproc_dir.forget(directory, "worker-0")
+        with Worker(directory, "worker-0") as worker:
+            worker.tell("store", "up")
+    assert files == len(list(directory.iterdir()))
+
+
+def test_every_series_is_there_before_its_first_event(start: Start) -> None:
+    page = start("worker-0").page()
+    assert {
+        ACCEPTED: 0,
+        LOOKED_UP: 0,
+        OBSERVED: 0,
+        KEYS: 0,
+        VERSION: 0,
+        RESTARTS: 0,
+        "keycache_verification_failures_total{issuer=unknown,reason=unknown_issuer}": 0,
+        "keycache_refreshes_total{cause=unknown_kid,issuer=issuer.example,result=failed}": 0,
+        "keycache_jwks_fetches_total{issuer=issuer.example,status=none}": 0,
+        "keycache_records_refused_total{code=seal,issuer=issuer.example}": 0,
+    }.items() <= page.items()
+
+
+def test_version_and_keys_are_those_of_the_process_left_behind(start: Start) -> None:
+    ahead, behind = start("worker-0"), start("worker-1")
+    ahead.tell("install", 1_700_000_009_000, 3, 1_700_000_009)
+    behind.tell("install", 1_700_000_001_000, 2, 1_700_000_001)
+    page = ahead.page()
+    assert (1_700_000_001_000, 2) == (page[VERSION], page[KEYS])
+
+
+def test_age_is_that_of_the_oldest_key_set_at_the_moment_of_asking(start: Start) -> None:
+    fresh, old, empty = start("worker-0"), start("worker-1"), start("worker-2")
+    fresh.tell("install", 2, 1, 1_000_090)
+    old.tell("install", 1, 1, 1_000_000)
+    assert [100.0, 250.0] == [empty.page(now)[AGE] for now in (1_000_100, 1_000_250)]
+
+
+def test_age_has_no_value_while_nobody_holds_a_key_set(start: Start) -> None:
+    assert AGE not in start("worker-0").page()
+
+
+def test_redis_is_down_when_one_process_cannot_reach_it(start: Start) -> None:
+    one, other = start("worker-0"), start("worker-1")
+    one.tell("store", "up")
+    before = other.page()[REDIS_UP]
+    other.tell("store", "down")
+    assert (1, 0) == (before, one.page()[REDIS_UP])
+
+
+def test_process_that_has_not_asked_redis_does_not_report_it_down(start: Start) -> None:
+    start("worker-0").tell("store", "up")
+    assert 1 == start("worker-1").page()[REDIS_UP]
+
+
+def test_forgotten_process_leaves_no_gauge_behind(start: Start, directory: Path) -> None:
+    survivor, victim = start("worker-0"), start("worker-1")
+    survivor.tell("install", 9, 3, 900)
+    survivor.tell("store", "up")
+    victim.tell("install", 1, 1, 100)
+    victim.tell("store", "down")
+    victim.kill()
+    multiproc_dir.forget(directory, "worker-1")
+    page = survivor.page(1000)
+    assert (9, 3, 100, 1) == (page[VERSION], page[KEYS], page[AGE], page[REDIS_UP])
+
+
+def test_restarts_are_counted_by_whoever_restarts(start: Start, directory: Path) -> None:
+    worker = start("worker-0")
+    multiproc_dir.count_restart(directory)
+    multiproc_dir.count_restart(directory)
+    assert 2 == worker.page()[RESTARTS]
+
+
+def test_file_of_a_process_that_is_just_starting_does_not_break_the_page(
+    start: Start, directory: Path
+) -> None:
+    worker = start("worker-0")
+    worker.tell("verify", 1)
+    (directory / "counter_worker-1.db").touch()
+    assert 1 == worker.page()[ACCEPTED]
