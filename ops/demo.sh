@@ -6,6 +6,6 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-set_up requirements.lock requirements-build.lock
+set_up run
 set_up_done
 exec "$root/.venv/bin/keycache" demo "$@"

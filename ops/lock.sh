@@ -8,7 +8,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-set_up requirements-dev.lock
+set_up dev
 set_up_done
 cd "$root"
 tools=$(mktemp -d)

@@ -41,20 +41,27 @@ make_venv() {
         fail "$python could not make $root/.venv; is the disk full, or the directory read-only?"
 }
 
-# Installs the named lock files of ops/ and the project itself (editable) into .venv.
+# Installs the locked dependencies and the project itself (editable) into .venv. $1 is `run`, or
+# `dev`, which is that and what lint and tests want.
 set_up() {
-    local locks=("$@") stamp wanted args=() lock
-    stamp="$root/.venv/installed-$1"
+    local locks all installed lock args=()
+    case $1 in
+        run) locks=(requirements.lock requirements-build.lock) ;;
+        dev) locks=(requirements-dev.lock) ;;
+    esac
     # One set-up at a time; the others wait here and then find it done.
     exec 9<"$root/pyproject.toml"
     flock 9
-    wanted=$(cd "$root/ops" && { echo "$root"; cat ../pyproject.toml "${locks[@]}"; } | sha256sum)
+    # What was installed, and from what: a stamp that says dev serves run too.
+    all=$(cd "$root" && { pwd && cat pyproject.toml ops/*.lock; } | sha256sum)
+    installed=$(cat "$root/.venv/installed" 2>/dev/null || true)
     if ! "$root/.venv/bin/python" -c '' 2>/dev/null; then
         make_venv
+        installed=
     fi
-    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    if [ "$installed" != "dev $all" ] && [ "$installed" != "$1 $all" ]; then
         echo "Installing the locked dependencies into .venv (once; about a minute) ..." >&2
-        rm -f "$root"/.venv/installed-*
+        rm -f "$root/.venv/installed"
         for lock in "${locks[@]}"; do
             args+=(--requirement "$root/ops/$lock")
         done
@@ -62,7 +69,7 @@ set_up() {
         pip_install --require-hashes --only-binary :all: "${args[@]}"
         # The build backend is locked too, hence no build isolation.
         pip_install --no-deps --no-build-isolation --editable "$root"
-        echo "$wanted" >"$stamp"
+        echo "$1 $all" >"$root/.venv/installed"
     fi
 }
 

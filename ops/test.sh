@@ -19,7 +19,7 @@ raise SystemExit(node.npm(["ci", "--loglevel=error"]))' >&2 ||
     fi
 }
 
-set_up requirements-dev.lock
+set_up dev
 (install_identity_provider)
 set_up_done
 
