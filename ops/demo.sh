@@ -4,6 +4,7 @@
 #   ops/demo.sh           a live demonstration, until Ctrl-C
 #   ops/demo.sh --once    a scripted tour; exit 0 only if every step went as expected
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 set_up run

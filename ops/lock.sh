@@ -6,6 +6,7 @@
 #   ops/lock.sh --upgrade                  take the newest of everything
 #   ops/lock.sh --upgrade-package redis    take the newest of one
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 set_up dev

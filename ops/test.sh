@@ -5,6 +5,7 @@
 #   ops/test.sh
 #   ops/test.sh tests/keycache -k rotated
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 # The certified identity provider of tests/system, with the Node of a Python wheel.
