@@ -1,8 +1,9 @@
-"""Authenticator: token text → Claims, or the one right error. The one step of a request that may await.
+"""Authenticator: token text → Claims, or the one right error; the one step that may await.
 
 A token that is known, or whose key is known, is decided without awaiting: no lock, no Redis, no
-issuer, whatever they are doing. The checks stand in the order of their price, so that a forged token
-costs less than a good one, and nothing is fetched for a token that could not be accepted anyway.
+issuer, whatever they are doing. The checks stand in the order of their price, so that a forged
+token costs less than a good one, and nothing is fetched for a token that could not be accepted
+anyway.
 """
 
 from collections.abc import Mapping
@@ -66,11 +67,15 @@ class Authenticator:
             self._observer(LookedUp(name, Tier.TOKEN_CACHE))
             self._observer(Verified(name, Path.CACHED, perf_counter() - started))
             return entry.claims
-        name, path = None, Path.MEMORY
         try:
             token = parse_token(text, self._token_bytes, self._kid_chars)
             issuer, cache = self._trust(token)
-            name = issuer.name
+        except TokenError as error:
+            seconds = perf_counter() - started
+            self._observer(Rejected(None, error.reason, Path.MEMORY, seconds))
+            raise
+        path = Path.MEMORY
+        try:
             _check_header(token.header, issuer)
             found = cache.peek(token.header.kid, token.header.alg, now)
             if found is None:
@@ -78,18 +83,17 @@ class Authenticator:
                 path = Path.WAITED
                 found = await self._wait(cache, token.header)
                 now = self._clock.now()
-            else:
-                self._observer(LookedUp(name, Tier.MEMORY))
-            if not isinstance(found, SigningKey):
-                raise _refusal(found)
-            verdict = verify(token, found, issuer, now)
+            elif isinstance(found, SigningKey):
+                self._observer(LookedUp(issuer.name, Tier.MEMORY))
+            key = _usable(found)
+            verdict = verify(token, key, issuer, now)
         except TokenError as error:
-            self._observer(Rejected(name, error.reason, path, perf_counter() - started))
+            self._observer(Rejected(issuer.name, error.reason, path, perf_counter() - started))
             raise
         except UnavailableError:
-            self._observer(Unverifiable(cache.name, path, perf_counter() - started))
+            self._observer(Unverifiable(issuer.name, path, perf_counter() - started))
             raise
-        self._tokens.put(text, verdict, found, cache)
+        self._tokens.put(text, verdict, key, cache)
         self._observer(Verified(issuer.name, path, perf_counter() - started))
         return verdict.claims
 
@@ -127,17 +131,19 @@ def _check_header(header: Header, issuer: Issuer) -> None:
         raise TokenError(Reason.MISSING_KID, "The header has no kid.")
 
 
-def _refusal(miss: Miss) -> TokenError:
-    match miss:
+def _usable(found: SigningKey | Miss) -> SigningKey:
+    match found:
+        case SigningKey():
+            return found
         case Miss.UNKNOWN:
-            return TokenError(Reason.UNKNOWN_KEY, "The issuer has no key of this kid.")
+            raise TokenError(Reason.UNKNOWN_KEY, "The issuer has no key of this kid.")
         case Miss.UNUSABLE:
-            return TokenError(Reason.UNKNOWN_KEY, "The issuer's key of this kid cannot be used.")
+            raise TokenError(Reason.UNKNOWN_KEY, "The issuer's key of this kid cannot be used.")
         case Miss.MISMATCH:
-            return TokenError(
+            raise TokenError(
                 Reason.UNSUPPORTED_ALGORITHM, "The key of this kid is not for this algorithm."
             )
         case Miss.AMBIGUOUS:
-            return TokenError(
+            raise TokenError(
                 Reason.MISSING_KID, "The header has no kid, and not exactly one key would fit."
             )

@@ -1,8 +1,8 @@
 """KeyCache: one issuer's keys in the memory of this worker, and those who wait for a key.
 
-The read path. `peek` answers from memory without awaiting, locking or touching anything outside this
-process. Only the refresher writes (`install`, `give_up`); it sets `wanted`,
-which this file calls to wake it.
+The read path. `peek` answers from memory without awaiting, locking or touching anything outside
+this process. Only the refresher writes (`install`, `give_up`); it sets `wanted`, which this file
+calls to wake it.
 """
 
 import asyncio
@@ -30,7 +30,8 @@ class Held(NamedTuple):
 
 class _Waiter:
     """A request that waits for a key. `asked_ms`: when its question reached the refresher, by the
-    shared clock; an answer with a later version was fetched after the question was asked."""
+    shared clock; an answer with a later version was fetched after the question was asked.
+    """
 
     __slots__ = ("alg", "answer", "asked_ms", "kid")
 
@@ -45,9 +46,9 @@ class KeyCache:
     """The keys of one issuer, as this worker sees them.
 
     name: the issuer's configured name. wanted: set by the refresher, called to wake it. replaced:
-    called with every key set that differs from the one before. wait, max_waiters: how long (seconds) a request waits for a
-    key, and how many may. negative_ttl, negative_size: how long (seconds) and how many kids are
-    remembered that the issuer was asked about and did not have.
+    called with every key set that differs from the one before. wait, max_waiters: how long
+    (seconds) a request waits for a key, and how many may. negative_ttl, negative_size: how long
+    (seconds) and how many kids are remembered that the issuer was asked about and did not have.
     """
 
     def __init__(  # noqa: PLR0913 - each is one number of the design's table
@@ -180,7 +181,8 @@ class KeyCache:
 
     def give_up(self, details: str, retry_after: float) -> None:
         """Tell everybody who waits, or comes to wait within `retry_after` seconds, that it cannot
-        be known for now. So a flood of forged kids costs no more than this sentence."""
+        be known for now. So a flood of forged kids costs no more than this sentence.
+        """
         self._closed_until = self._clock.now() + retry_after
         self._closed_because = details
         for waiter in self._waiters:

@@ -54,7 +54,7 @@ class Result(StrEnum):
 
 
 class Verified(NamedTuple):
-    """A token was accepted. `issuer` is the configured name; `seconds` is the whole verification."""
+    """A token was accepted. `seconds` is how long the whole verification took."""
 
     issuer: str
     path: Path
@@ -156,7 +156,9 @@ Event = (
 class Observer(Protocol):
     """Told of every fact, in the event loop, at once: it must be quick and must not raise."""
 
-    def __call__(self, event: Event, /) -> None: ...
+    def __call__(self, event: Event, /) -> None:
+        """Take note of one fact."""
+        ...
 
 
 def ignore(event: Event, /) -> None:

@@ -1,4 +1,4 @@
-"""What keycache needs from the outside: Protocols of one to three methods, and the values they carry.
+"""What keycache needs from the outside: Protocols of one to three methods, and their values.
 
 A *version* is the number of a key set in the shared cache. It is the time of the lease grant in
 milliseconds by the clock of the shared cache, and always larger than every version before it; so it
@@ -14,7 +14,7 @@ from keycache.issuer import Issuer, KeySource
 
 
 class Loaded(NamedTuple):
-    """What the shared cache holds. `record` is None when `version` is the one already known, or 0."""
+    """What the shared cache holds. `record` is None when the caller knows `version`, or it is 0."""
 
     version: int
     record: bytes | None
@@ -31,12 +31,11 @@ class Store(Protocol):
     async def save(
         self, source: KeySource, record: bytes, version: int, keep_seconds: float, holder: str
     ) -> bool:
-        """Keep this record unless a newer version, or a newer lease, exists; say whether it was kept.
+        """Keep this record unless a newer version or lease exists; say whether it was kept.
 
         A kept record ends `holder`'s lease and the failure count, and wakes every worker.
         """
         ...
-
 
     async def discard(self, source: KeySource, version: int) -> None:
         """Remove the record of exactly this version: it was refused."""
@@ -51,7 +50,7 @@ class Grant(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """This worker may not fetch now. `why` is HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may."""
+    """Not now. `why` is HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may be tried."""
 
     why: Result
     seconds: float
@@ -62,7 +61,8 @@ class Lease(Protocol):
 
     async def acquire(self, source: KeySource, cause: Cause, floor: int) -> Grant | Refusal:
         """Ask to fetch; a forced refresh is paid for here, before the attempt. The grant's version
-        is larger than `floor` and than every version granted before."""
+        is larger than `floor` and than every version granted before.
+        """
         ...
 
     async def fail(self, source: KeySource, grant: Grant) -> float:

@@ -15,7 +15,8 @@ POSSIBLE_ALGORITHMS = (
     "EdDSA",
 )
 """Asymmetric signatures of RFC 7518 and RFC 8037. A shared secret (HS*) has no place in a key set
-that is public, and `none` has no place anywhere (RFC 8725 section 3.2)."""
+that is public, and `none` has no place anywhere (RFC 8725 section 3.2).
+"""
 
 ALWAYS_REQUIRED = ("exp", "iss", "aud")
 ACCESS_TOKEN_TYPE = "at+jwt"
@@ -57,7 +58,9 @@ class Issuer:
         if self.jwks_url is not None:
             problems += url_problems("jwks_url", self.jwks_url)
         if not self.audiences or not all(self.audiences):
-            problems.append("audience: name at least one; a token for nobody would be for everybody")
+            problems.append(
+                "audience: name at least one; a token for nobody would be for everybody"
+            )
         impossible = [alg for alg in self.algorithms if alg not in POSSIBLE_ALGORITHMS]
         if impossible or not self.algorithms:
             problems.append(
@@ -86,7 +89,7 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class KeySource:
-    """The identity of a shared key set: the issuer and the configured JWKS URL (None: discovery)."""
+    """The identity of a shared key set: issuer and configured JWKS URL (None: discovery)."""
 
     issuer: str
     jwks_url: str | None

@@ -1,7 +1,7 @@
 """KeycacheError → Problem: the status, headers and body of a refusal (RFC 6750 section 3).
 
-The same for JWTAuth and for the service. Nothing that a sender wrote is ever repeated; what stands in
-a quoted-string comes from our own code or configuration, and is held to RFC 6750's characters.
+The same for JWTAuth and for the service. Nothing that a sender wrote is ever repeated; what stands
+in a quoted-string comes from our own code or configuration, and is held to RFC 6750's characters.
 """
 
 from math import ceil

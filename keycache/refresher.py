@@ -1,4 +1,4 @@
-"""Refresher: the only write path of one issuer's keys. Unknown kid, early, expired, warm: all end here.
+"""Refresher: the only write path of an issuer's keys. Unknown kid, early, warm: all end here.
 
 One task in every worker does a *turn* whenever its timer, a waiting request or a message says so:
 
@@ -41,7 +41,8 @@ _CANNOT_KNOW = "The issuer's keys cannot be asked for at the moment."
 
 WHILE_HELD = 0.1
 """Seconds between looks while another worker fetches what somebody here waits for: the message that
-it is done comes sooner; this is for when it is lost."""
+it is done comes sooner; this is for when it is lost.
+"""
 
 
 class Backend(NamedTuple):
@@ -52,7 +53,7 @@ class Backend(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What a turn did. result: None when there was nothing to do. seconds: until the next is due."""
+    """What a turn did. result: None for nothing to do. seconds: until the next turn is due."""
 
     result: Result | None
     seconds: float
@@ -111,7 +112,7 @@ class Refresher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Take turns until `stop`. A turn that has begun is finished: the fetch outlives the waiter."""
+        """Take turns until `stop`. A turn begun is finished: the fetch outlives the waiter."""
         while not self._stopping:
             self._wake.clear()
             turn = await self.turn()
@@ -265,9 +266,7 @@ class Refresher:
     async def _failed(
         self, backend: Backend, cause: Cause, grant: Grant, error: JWKSError, seconds: float
     ) -> Turn:
-        self._observer(
-            RefreshFailed(self._issuer.name, cause, error.code, error.details, seconds)
-        )
+        self._observer(RefreshFailed(self._issuer.name, cause, error.code, error.details, seconds))
         try:
             pause = await backend.lease.fail(self._source, grant)
         except StoreError:

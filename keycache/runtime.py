@@ -43,10 +43,10 @@ class Options:
 
     redis_url: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://. None: the keys
         are shared with nobody (each process fetches its own).
-    seal_keys: the 32-byte keys that seal records in Redis: the current one first, then the previous.
-    allow_unsealed: run with a Redis and no seal key. Whoever can write there can then mint tokens.
-    wait, waiters: how long a request waits for an unknown kid, and how many may wait at once.
-    poll: how often a worker reads the version in Redis, in case a message was lost.
+    seal_keys: the 32-byte keys that seal records in Redis: the current one first, then the
+    previous. allow_unsealed: run with a Redis and no seal key. Whoever can write there can then
+    mint tokens. wait, waiters: how long a request waits for an unknown kid, and how many may wait
+    at once. poll: how often a worker reads the version in Redis, in case a message was lost.
 
     Raises ConfigurationError with every contradiction at once, and its numbers.
     """
@@ -92,16 +92,20 @@ class Options:
             )
         if any(len(key) != 32 for key in self.seal_keys) or len(self.seal_keys) > 2:
             problems.append("seal_keys: one or two keys (current, previous) of 32 bytes each")
-        for name in ("redis_connect", "redis_timeout", "poll", "wait", "fetch_connect", "lease"):
-            if getattr(self, name) <= 0:
-                problems.append(f"{name}: {getattr(self, name):g} s must be more than 0")
-        for name in ("fetch_bytes", "fetch_keys", "token_bytes", "kid_chars", "waiters"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name}: {getattr(self, name)} must be at least 1")
-        if self.token_cache < 0 or self.negative_size < 0 or self.negative_ttl < 0:
-            problems.append("token_cache, negative_size and negative_ttl: none can be negative")
+        for least, names in _LEAST.items():
+            for name in names:
+                value = getattr(self, name)
+                if value < least:
+                    problems.append(f"{name}: {value:g} is too small; at least {least:g}")
         if problems:
             raise ConfigurationError(problems)
+
+
+_LEAST = {
+    0: ("token_cache", "negative_size", "negative_ttl"),
+    0.001: ("redis_connect", "redis_timeout", "poll", "wait", "fetch_connect", "lease"),
+    1: ("fetch_bytes", "fetch_keys", "token_bytes", "kid_chars", "waiters"),
+}
 
 
 class IssuerHealth(NamedTuple):
@@ -266,7 +270,8 @@ class Runtime:
 
     async def inspect(self, issuer: Issuer) -> Inspection | None:
         """What the shared cache holds of this issuer; None for nothing. Raises StoreError,
-        RecordError, JWKSError."""
+        RecordError, JWKSError.
+        """
         loaded = await self._shared.store.load(issuer.source, 0)
         if loaded.record is None:
             return None
@@ -328,9 +333,7 @@ class Probe(NamedTuple):
 
 async def probe(issuer: Issuer, options: Options) -> Probe:
     """Ask the issuer once, outside of every cache and budget. Raises JWKSError."""
-    fetcher = HttpFetcher(
-        options.fetch_connect, options.fetch_timeout, options.fetch_bytes, ignore
-    )
+    fetcher = HttpFetcher(options.fetch_connect, options.fetch_timeout, options.fetch_bytes, ignore)
     try:
         started = perf_counter()
         answer = await fetcher.fetch(issuer, None, None)

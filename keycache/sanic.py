@@ -6,8 +6,9 @@
     @auth.required(scopes="reports:read")
     async def reports(request): ...
 
-A handler behind it reads the claims in `request.ctx.user`. Each worker process makes its own Runtime
-before it serves, and closes it after it has stopped. The only file of keycache that knows Sanic.
+A handler behind it reads the claims in `request.ctx.user`. Each worker process makes its own
+Runtime before it serves, and closes it after it has stopped. The only file of keycache that knows
+Sanic.
 """
 
 import re
@@ -98,7 +99,8 @@ class JWTAuth:
         self, handler: Handler | None = None, /, *, scopes: str | Iterable[str] = ()
     ) -> Handler | Callable[[Handler], Handler]:
         """Decorate a handler that needs a token; with `scopes` (a string separated by spaces, or
-        an iterable) one that grants them all, or the answer is 403 `insufficient_scope`."""
+        an iterable) one that grants them all, or the answer is 403 `insufficient_scope`.
+        """
         needed = tuple(scopes.split() if isinstance(scopes, str) else scopes)
 
         def decorate(handler: Handler) -> Handler:
@@ -141,12 +143,7 @@ class JWTAuth:
             claims = getattr(request.ctx, "user", None)
             if not isinstance(claims, Claims):
                 claims = await self.authenticate(request)
-            if needed and not scopes(claims).issuperset(needed):
-                raise TokenError(
-                    Reason.INSUFFICIENT_SCOPE,
-                    "The token does not grant what this request needs.",
-                    scope=" ".join(needed),
-                )
+            _check_scopes(claims, needed)
         except (TokenError, UnavailableError) as error:
             return refuse(error, self._realm)
         request.ctx.user = claims
@@ -162,13 +159,22 @@ class JWTAuth:
             await runtime.close()
 
 
+def _check_scopes(claims: Claims, needed: tuple[str, ...]) -> None:
+    if needed and not scopes(claims).issuperset(needed):
+        raise TokenError(
+            Reason.INSUFFICIENT_SCOPE,
+            "The token does not grant what this request needs.",
+            scope=" ".join(needed),
+        )
+
+
 def bearer_token(request: Request) -> str:
     """The one bearer token of a request (RFC 6750 section 2.1). Raises TokenError.
 
     Sanic's own `request.token` also accepts `Token t`, `XBearer t` and a bare token, and joins
     several headers; a verifier must not.
     """
-    fields = request.headers.getall("authorization", [])
+    fields: list[str] = request.headers.getall("authorization", [])
     if not fields:
         raise TokenError(Reason.NO_TOKEN, "No token was sent.")
     if len(fields) > 1:

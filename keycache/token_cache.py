@@ -1,9 +1,9 @@
 """TokenCache: tokens that were verified with a key which is still in the key set.
 
-It memoises a pure function, so it never changes an answer: an entry is the digest of the exact token,
-the key object and the issuer's cache; `exp` and `nbf` are compared at every hit, and the entry is
-dropped in the moment its key leaves the set. Only good tokens are kept, so a stranger cannot fill it.
-The token itself is not kept: what leaks from this memory cannot be replayed.
+It memoises a pure function, so it never changes an answer: an entry is the digest of the exact
+token, the key object and the issuer's cache; `exp` and `nbf` are compared at every hit, and the
+entry is dropped in the moment its key leaves the set. Only good tokens are kept, so a stranger
+cannot fill it. The token itself is not kept: what leaks from this memory cannot be replayed.
 """
 
 from hashlib import sha256
@@ -36,7 +36,7 @@ class TokenCache:
         return len(self._entries)
 
     def get(self, token: str, now: float) -> Entry | None:
-        """The entry for exactly this token, if it still holds at `now` (seconds since the epoch)."""
+        """The entry for exactly this token, if it holds at `now` (seconds since the epoch)."""
         if not self._entries or not token.isascii():
             return None
         entry = self._entries.get(_digest(token))

@@ -107,9 +107,7 @@ class HttpFetcher:
             date=headers.get("date"),
         )
 
-    async def _get(
-        self, url: str, conditions: dict[str, str]
-    ) -> tuple[int, httpx.Headers, bytes]:
+    async def _get(self, url: str, conditions: dict[str, str]) -> tuple[int, httpx.Headers, bytes]:
         try:
             async with self._client.stream("GET", url, headers=conditions) as response:
                 body = b""

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -33,14 +32,7 @@ LONGEST_BREAK = 4.0
 """Seconds: after this at the latest a Redis that failed is tried again."""
 
 
-class Connection(Protocol):
-    """What we use of redis-py's clients, which have no common base class."""
-
-    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: object) -> Any: ...
-    async def eval(self, script: str, numkeys: int, *keys_and_args: object) -> Any: ...
-    async def info(self, section: str) -> dict[str, Any]: ...
-    async def aclose(self) -> None: ...
-    def pubsub(self) -> PubSub: ...
+Connection = Redis | RedisCluster
 
 
 class RedisClient:
@@ -57,7 +49,9 @@ class RedisClient:
         self._closed_until = 0.0
         self.up = True
 
-    async def step(self, name: str, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+    async def step(
+        self, name: str, keys: Sequence[str], arguments: Sequence[str | bytes | float]
+    ) -> object:
         """Run `lua/{name}.lua` atomically."""
         script, sha = _script(name)
         loop = asyncio.get_running_loop()
@@ -136,18 +130,17 @@ def connection(url: str, connect: float, timeout: float) -> Connection:
             )
         if kind == "sentinel":
             service, _, database = parts.path.strip("/").partition("/")
-            timeouts = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
-            sentinel = Sentinel(
-                addresses, sentinel_kwargs=timeouts, db=int(database or 0), retry=once, **options
-            )
-            return sentinel.master_for(service)
+            timeouts = {
+                name: options[name] for name in ("socket_connect_timeout", "socket_timeout")
+            }
+            options |= {"db": int(database or 0), "retry": once}
+            sentinel = Sentinel(addresses, sentinel_kwargs=timeouts, **options)  # type: ignore[no-untyped-call]
+            master: Redis = sentinel.master_for(service)
+            return master
     except (ValueError, TypeError) as error:
         raise ConfigurationError([f"redis_url: {error}"]) from error
     raise ConfigurationError(
-        [
-            f"redis_url: the scheme {scheme!r} is not one of redis, rediss, unix,"
-            " redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
-        ]
+        [f"redis_url: {scheme!r} is none of redis, rediss, unix, redis+sentinel, redis+cluster"]
     )
 
 

@@ -48,4 +48,4 @@ class RedisAnnouncements:
                 if message is not None and message["channel"] in channels:
                     changed(channels[message["channel"]])
         finally:
-            await pubsub.aclose()
+            await pubsub.aclose()  # type: ignore[no-untyped-call]

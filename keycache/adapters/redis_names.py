@@ -1,7 +1,7 @@
 """Every name that sanic-keycache uses in Redis.
 
-The braces are a hash tag: all keys of one source are in one slot of a Redis Cluster, so that one Lua
-step may touch them together.
+The braces are a hash tag: all keys of one source are in one slot of a Redis Cluster, so that one
+Lua step may touch them together.
 """
 
 from typing import NamedTuple

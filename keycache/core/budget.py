@@ -17,7 +17,8 @@ from keycache.errors import ConfigurationError
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """budget: refreshes that may follow each other at once; refill: seconds until one more may;
-    backoff_min, backoff_max: seconds, the least and greatest pause after failures."""
+    backoff_min, backoff_max: seconds, the least and greatest pause after failures.
+    """
 
     budget: int = 2
     refill: float = 30.0

@@ -28,8 +28,8 @@ class Claims(dict[str, Any]):
     def _frozen(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("claims cannot be changed: copy them with dict(claims)")
 
-    __setitem__ = __delitem__ = __ior__ = _frozen  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _frozen  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _frozen
+    clear = pop = popitem = setdefault = update = _frozen
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Claims, (dict(self),))
@@ -49,7 +49,7 @@ def _freeze(value: object) -> object:
 
 
 class Validity:
-    """When a token may be used: from `starts` (inclusive) to `ends` (exclusive), leeway included."""
+    """When a token may be used: from `starts` to just before `ends`, leeway included."""
 
     __slots__ = ("ends", "starts")
 
@@ -58,7 +58,9 @@ class Validity:
         self.ends = ends
 
 
-def check_claims(header: Header, payload: Mapping[str, object], issuer: Issuer, now: float) -> Validity:
+def check_claims(
+    header: Header, payload: Mapping[str, object], issuer: Issuer, now: float
+) -> Validity:
     """Check everything a token says against the policy of its issuer; `iss` is known to match.
 
     Raises TokenError: wrong_type, missing_claim, invalid_claim, wrong_audience, expired,
@@ -94,7 +96,8 @@ def check_times(payload: Mapping[str, object], leeway: float, now: float) -> Val
 
 def scopes(claims: Mapping[str, object]) -> frozenset[str]:
     """The scopes a token grants: RFC 9068 section 2.2.3 `scope`, or the common `scp`, as a string
-    separated by spaces or as a list of strings; anything else grants nothing."""
+    separated by spaces or as a list of strings; anything else grants nothing.
+    """
     granted: set[str] = set()
     for name in ("scope", "scp"):
         value = claims.get(name)

@@ -1,8 +1,8 @@
 """What to do about a key that a token asks for: one table, from which the README's is drawn.
 
 Two questions decide: how old is the key set we hold, and what does it say of the key? The rows are
-the ages, in the order in which a set passes through them (`core.freshness`). The columns are what is
-known of the key:
+the ages, in the order in which a set passes through them (`core.freshness`). The columns are what
+is known of the key:
 
     FOUND     the set has it
     NEGATIVE  the set has not, and the issuer was asked about this kid a moment ago

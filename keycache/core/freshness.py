@@ -70,9 +70,11 @@ def soft_ttl(cache_control: str | None, age: str | None, lifetimes: Lifetimes) -
 
 
 def freshness(fetched_at: float, ttl: float, lifetimes: Lifetimes, jitter: float) -> Freshness:
-    """The moments of a set fetched at `fetched_at`; `jitter` in -1 … 1 moves refresh_from by ± 10 %.
+    """The moments of a set fetched at `fetched_at`; `jitter` in -1 … 1 moves refresh_from ± 10 %.
 
-    Every worker draws its own jitter, so that one of them comes first and the others find the work done.
+
+    Every worker draws its own jitter, so that one of them comes first and the others find the work
+    done.
     """
     return Freshness(
         fetched_at=fetched_at,

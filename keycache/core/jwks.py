@@ -1,8 +1,9 @@
 """JWKS document (RFC 7517 section 5) → KeySet. A key that cannot be used is skipped, with a reason.
 
-The document comes from the issuer over TLS, or from a sealed record; it is still read with distrust:
-one bad key must not take the others down (PyJWT's PyJWKSet loses the whole set to one `alg: "none"`),
-and a weak key must not let anybody in. Sizes are checked before any arithmetic is done.
+The document comes from the issuer over TLS, or from a sealed record; it is still read with
+distrust: one bad key must not take the others down (PyJWT's PyJWKSet loses the whole set to one
+`alg: "none"`), and a weak key must not let anybody in. Sizes are checked before any arithmetic is
+done.
 """
 
 import json
@@ -59,7 +60,9 @@ def parse_jwk(jwk: object) -> SigningKey:
     if not isinstance(jwk, dict):
         raise _UnusableKeyError("not_an_object")
     kid = jwk.get("kid")
-    if kid is not None and not (isinstance(kid, str) and kid and kid.isascii() and kid.isprintable()):
+    if kid is not None and not (
+        isinstance(kid, str) and kid and kid.isascii() and kid.isprintable()
+    ):
         raise _UnusableKeyError("bad_kid")
     kty = jwk.get("kty")
     if not isinstance(kty, str) or kty not in _READERS:
@@ -165,7 +168,8 @@ def _number(jwk: Mapping[str, object], name: str, max_bits: int) -> int:
 
 
 def _has_low_order(curve: str, octets: bytes) -> bool:
-    """Whether an Edwards point has a tiny order: under such a key a signature can be made by anybody.
+    """Whether an Edwards point has a tiny order: anybody can sign for such a key.
+
 
     The y coordinates of the small-order points of edwards25519, canonical or not, are those that
     libsodium refuses (`ge25519_has_small_order`); of edwards448 (order 4) y is 0, 1 or -1.
@@ -188,12 +192,16 @@ _LOW_ORDER_25519 = {0, 1, _ORDER_8, _P25519 - _ORDER_8, _P25519 - 1, _P25519, _P
 def _without_ambiguous(keys: list[SigningKey]) -> tuple[list[SigningKey], list[SkippedKey]]:
     """Drop every key whose kid and algorithm stand for another key too; an exact copy is one key.
 
-    RFC 7517 section 4.5 wants distinct kids; to pick one of two silently is to verify with the wrong
-    key half of the time, and to trust a key that the issuer may have meant to replace.
+    RFC 7517 section 4.5 wants distinct kids; to pick one of two silently is to verify with the
+    wrong key half of the time, and to trust a key that the issuer may have meant to replace.
     """
     keys = list(dict.fromkeys(keys))
-    count = Counter((key.kid, alg) for key in keys if key.kid is not None for alg in key.algorithms)
-    clear = [key for key in keys if all(count[key.kid, alg] <= 1 for alg in key.algorithms)]
+    count = Counter((key.kid, alg) for key in keys for alg in key.algorithms)
+    clear = [
+        key
+        for key in keys
+        if key.kid is None or all(count[key.kid, alg] == 1 for alg in key.algorithms)
+    ]
     return clear, [SkippedKey(key.kid, "duplicate_kid") for key in keys if key not in clear]
 
 

@@ -1,4 +1,4 @@
-"""SigningKey and KeySet: the usable public keys of an issuer, and the one way to choose among them."""
+"""SigningKey and KeySet: the usable keys of an issuer, and the one way to choose among them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class KeySet:
         self._kids = {key.kid for key in self.keys}
 
     def select(self, kid: str | None, alg: str) -> SigningKey | Miss:
-        """The key for a token that names this kid and alg. Without a kid: the only compatible key."""
+        """The key for a token of this kid and alg. Without a kid: the only compatible key."""
         if kid is not None:
             key = self._by_kid_and_alg.get((kid, alg))
             if key is not None:

@@ -5,8 +5,8 @@ Layout:  KC1 | flags (1) | version (8) | fetched_at in ms (8) | nonce (12) | sea
 
 The content is JSON. It is sealed with AES-256-GCM (NIST SP 800-38D); the associated data is
 everything before the nonce, and the issuer and JWKS URL *that the reader expects*. So whoever can
-write to the cache can delete a record, or put an older one back for as long as that is not stale, but
-cannot make one, change one, or pass one issuer's keys off as another's.
+write to the cache can delete a record, or put an older one back for as long as that is not stale,
+but cannot make one, change one, or pass one issuer's keys off as another's.
 """
 
 import json

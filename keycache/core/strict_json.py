@@ -12,14 +12,14 @@ from math import isfinite
 MAX_DEPTH = 32
 
 
-
 def parse_object(data: bytes) -> dict[str, object]:
     """The JSON object in these bytes. Raises ValueError for anything else, and nothing but that."""
     try:
         text = data.decode("utf-8")
         value = _DECODER.decode(text)
         if "\\u" in text:
-            # A lone surrogate can be written as an escape; it is not UTF-8 and breaks later encoders.
+            # A lone surrogate can be written as an escape; it is not UTF-8 and breaks later
+            # encoders.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None

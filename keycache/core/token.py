@@ -1,7 +1,7 @@
 """Compact JWS (RFC 7515 section 3.1) → UnverifiedToken: size, shape and header, before any key.
 
-Nothing here is trusted yet. What is refused here costs a stranger's token next to nothing: no key is
-looked up, nothing is fetched, no signature is checked.
+Nothing here is trusted yet. What is refused here costs a stranger's token next to nothing: no key
+is looked up, nothing is fetched, no signature is checked.
 """
 
 import binascii
