@@ -1,0 +1,1 @@
+"""The service's HTTP side: two Sanic applications that run in every worker process."""

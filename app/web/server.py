@@ -1,0 +1,111 @@
+"""How both applications meet the network: their limits, their start, and how they drain.
+
+Draining, in this order, so that a client never loses a request that it was right to send:
+
+1. `Connection: close` goes into every answer from now on, to requests in flight and to those that
+   still arrive on idle connections. A client in conversation learns so, and goes elsewhere.
+2. After a moment nothing more is accepted, and idle connections are closed.
+3. Requests in flight are waited for, until the grace period ends.
+
+What cannot be avoided: a request sent on an idle connection in the very moment that we close it
+(RFC 9112 section 9.3.1; the client may repeat it). The moment of step 1 makes that rare.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from sanic import Sanic
+from sanic.config import Config
+from sanic.http.constants import Stage
+from sanic.server.async_server import AsyncioServer
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from app.settings import HEADER_BYTES
+from app.sockets import BACKLOG
+from app.web.answers import answer_errors_in_json
+
+logger = logging.getLogger("keycache.web")
+
+LINGER = 0.5
+"""Seconds of step 1. Longer than a busy client's pause between two requests on one connection."""
+
+Application = Sanic[Config, Any]
+
+
+def application(name: str, *, response_seconds: float, optimise: bool = False) -> Application:
+    """An application without routes, with our limits and our errors.
+
+    `response_seconds` is how long a handler may take; the client then gets 503. `optimise` has
+    Sanic rewrite its classes at start (TouchUp): it can do so for one application in a process.
+    """
+    config = Config(env_prefix=None)  # SANIC_… variables are not our settings
+    config.update(
+        {
+            "REQUEST_MAX_HEADER_SIZE": HEADER_BYTES,  # a token, and a browser's cookies
+            "REQUEST_MAX_SIZE": HEADER_BYTES,  # no endpoint reads a body; Sanic wants >= the head
+            "REQUEST_TIMEOUT": 10,  # to send the head: who drips bytes does not hold a connection
+            "RESPONSE_TIMEOUT": response_seconds,
+            "KEEP_ALIVE_TIMEOUT": 75,  # longer than proxies keep theirs (nginx: 60), so they close
+            "ACCESS_LOG": False,  # a line a request costs more than a verification
+            "AUTO_EXTEND": False,  # no extension that happens to be installed
+            "MOTD": False,
+            "TOUCHUP": optimise,
+        }
+    )
+    app: Application = Sanic(name, config=config, configure_logging=False)
+    answer_errors_in_json(app)
+    return app
+
+
+async def start(app: Application, listener: socket.socket) -> AsyncioServer:
+    """Run the application's start listeners, then accept on `listener`."""
+    server = await app.create_server(
+        sock=listener, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
+    )
+    if server is None:
+        raise RuntimeError(f"Sanic made no server for {app.name}")
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    await server.after_start()
+    return server
+
+
+async def drain(servers: Sequence[AsyncioServer], seconds: float) -> None:
+    """Drain all servers together, within `seconds`, then run their stop listeners."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    for server in servers:
+        server.app.config.KEEP_ALIVE = False
+        for connection in _connections(server):
+            if connection.http is not None:
+                connection.http.keep_alive = False
+    await asyncio.sleep(min(LINGER, seconds))
+    for server in servers:
+        server.server.close()
+    while any(server.connections for server in servers) and loop.time() < deadline:
+        for server in servers:
+            _close_idle(server)
+        await asyncio.sleep(0.02)
+    for server in servers:
+        await server.before_stop()
+        for connection in _connections(server):
+            logger.warning("a request was cut: the grace period of %g s is over", seconds)
+            connection.abort()
+        await server.after_stop()
+
+
+def _close_idle(server: AsyncioServer) -> None:
+    for connection in _connections(server):
+        # Idle by its stage, and nothing received since that its task has not seen yet.
+        idle = connection.http is None or connection.http.stage is Stage.IDLE
+        if idle and not connection.recv_buffer:
+            connection.close()
+
+
+def _connections(server: AsyncioServer) -> list[HttpProtocol]:
+    """A copy: closing one takes it out of the set."""
+    return list(server.connections)
