@@ -43,11 +43,6 @@ def echo_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=True))
 
 
-def printable(text: str) -> str:
-    """Text that an issuer wrote, without what a terminal would obey (escape sequences and such)."""
-    return "".join(char if char.isprintable() else "�" for char in text)
-
-
 def duration(seconds: float) -> str:
     """A duration as a person says it: `0.8 s`, `45 s`, `12 min`, `3.5 h`."""
     if seconds < 10:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.common import duration, echo_json, issuers_and_options, printable
+from app.cli.common import duration, echo_json, issuers_and_options
 from keycache.core.decision import Age
 from keycache.errors import JWKSError, RecordError
 from keycache.issuer import Issuer
@@ -76,11 +76,12 @@ def _table(found: Sequence[Inspection | Nothing], now: float, *, terminal: bool)
         if isinstance(entry, Nothing):
             table.add_row(entry.name, "-", "-", "-", "-", "-", entry.error)
             continue
+        # As Text: a kid is the issuer's word, and rich would read "[red]" in it as an order.
         age = duration(max(0.0, now - entry.fetched_at))
         for key in entry.keys:
             table.add_row(
                 entry.name,
-                Text(printable(key.kid or "-")),
+                Text(key.kid or "-"),
                 key.kty,
                 ",".join(key.algorithms),
                 str(key.size),
@@ -89,7 +90,7 @@ def _table(found: Sequence[Inspection | Nothing], now: float, *, terminal: bool)
                 str(entry.version),
             )
         for skipped in entry.skipped:
-            kid = Text(printable(skipped.kid or "-"))
+            kid = Text(skipped.kid or "-")
             table.add_row(entry.name, kid, "-", "-", "-", age, f"skipped: {skipped.reason}")
     return table
 

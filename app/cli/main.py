@@ -50,7 +50,7 @@ def keycache() -> None:
 def main() -> None:
     """Run the command line and exit; an operator's mistake is a sentence, never a traceback."""
     try:
-        keycache()
+        keycache(prog_name="keycache")
     except Exception as error:
         # Imported here, because `keycache seal-key` and `--help` need none of the library.
         errors = importlib.import_module("keycache.errors")
