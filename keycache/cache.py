@@ -42,6 +42,18 @@ class _Waiter:
         self.answer: asyncio.Future[SigningKey | Miss] = asyncio.get_running_loop().create_future()
 
 
+class Questions:
+    """Questions that were asked before a moment of the shared clock."""
+
+    def __init__(self, waiters: list[_Waiter]) -> None:
+        self._waiters = waiters
+
+    def date(self, asked_ms: int) -> None:
+        """They were asked at `asked_ms` at the latest."""
+        for waiter in self._waiters:
+            waiter.asked_ms = asked_ms
+
+
 class KeyCache:
     """The keys of one issuer, as this worker sees them.
 
@@ -149,11 +161,10 @@ class KeyCache:
         """Whether somebody waits for a key."""
         return bool(self._waiters)
 
-    def question(self, now_ms: int) -> None:
-        """Mark everybody who waits as having asked before `now_ms`."""
-        for waiter in self._waiters:
-            if waiter.asked_ms is None:
-                waiter.asked_ms = now_ms
+    def asking(self) -> "Questions":
+        """Those who wait now and whose question has no date yet; call it before asking the shared
+        clock, and `date` with what that said."""
+        return Questions([waiter for waiter in self._waiters if waiter.asked_ms is None])
 
     def install(self, held: Held) -> None:
         """Replace what is held, and answer everybody whom it answers. Older versions are ignored.

@@ -93,6 +93,7 @@ class FetchCode(StrEnum):
     NO_USABLE_KEY = "no_usable_key"
     TOO_MANY_KEYS = "too_many_keys"
     DISCOVERY = "discovery"
+    INTERNAL = "internal"  # a bug of ours
 
 
 class StoreError(KeycacheError):

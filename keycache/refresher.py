@@ -10,7 +10,7 @@ One task in every worker does a *turn* whenever its timer, a waiting request or 
     install  into this worker's memory; the others hear of the new version and load it.
 
 A failure anywhere changes when to try again, and never the keys. When the shared cache does not
-answer, the same turn is done against this process's own store, lease and budget.
+answer, the same turn goes on with this process's own lease and budget.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from keycache.events import (
     Result,
     Tier,
 )
-from keycache.interfaces import Answer, Clock, Fetcher, Grant, Lease, Loaded, Refusal, Store
+from keycache.interfaces import Answer, Clock, Fetcher, Grant, Lease, Refusal, Store
 from keycache.issuer import Issuer
 
 _CANNOT_KNOW = "The issuer's keys cannot be asked for at the moment."
@@ -43,13 +43,6 @@ WHILE_HELD = 0.1
 """Seconds between looks while another worker fetches what somebody here waits for: the message that
 it is done comes sooner; this is for when it is lost.
 """
-
-
-class Backend(NamedTuple):
-    """A store and the lease that guards it."""
-
-    store: Store
-    lease: Lease
 
 
 class Turn(NamedTuple):
@@ -73,8 +66,8 @@ class Policy(NamedTuple):
 class Refresher:
     """Keeps one KeyCache filled.
 
-    shared: the backend of the fleet. local: this process's own, for when `shared` does not answer.
-    random: uniform in 0 … 1. nonce: 12 random bytes.
+    store, lease: the fleet's. local: this process's own lease, for when those do not answer.
+    random: uniform in 0 … 1. nonce: 12 random bytes, new ones at each call.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each part once
@@ -82,8 +75,9 @@ class Refresher:
         issuer: Issuer,
         cache: KeyCache,
         *,
-        shared: Backend,
-        local: Backend,
+        store: Store,
+        lease: Lease,
+        local: Lease,
         fetcher: Fetcher,
         clock: Clock,
         observer: Observer,
@@ -94,7 +88,8 @@ class Refresher:
         self._issuer = issuer
         self._source = issuer.source
         self._cache = cache
-        self._shared = shared
+        self._store = store
+        self._lease = lease
         self._local = local
         self._fetcher = fetcher
         self._clock = clock
@@ -115,7 +110,13 @@ class Refresher:
         """Take turns until `stop`. A turn begun is finished: the fetch outlives the waiter."""
         while not self._stopping:
             self._wake.clear()
-            turn = await self.turn()
+            started = perf_counter()
+            try:
+                turn = await self.turn()
+            except Exception as error:  # noqa: BLE001 - a bug here must not end all refreshing
+                details = f"bug: {type(error).__name__}: {error}"[:200]
+                self._report_failure(Cause.AHEAD, FetchCode.INTERNAL, details, started)
+                turn = Turn(Result.FAILED, self._policy.poll)
             try:
                 async with asyncio.timeout(turn.seconds):
                     await self._wake.wait()
@@ -129,63 +130,58 @@ class Refresher:
 
     async def turn(self, *, force: bool = False) -> Turn:
         """One turn; with `force` the issuer is asked even if nothing needs it."""
-        backend = self._shared
-        store_failure: StoreError | None = None
+        adopted = False
         try:
-            adopted = await self._look(backend)
-            cause = self._need(force=force)
-            if cause is None:
-                return Turn(Result.SHARED if adopted else None, self._until_due())
-            grant = await backend.lease.acquire(self._source, cause, self._cache.version)
+            adopted = await self._look()
+            turn = await self._ask(self._lease, force=force)
         except StoreError as error:
-            store_failure = error
-            backend = self._local
-            self._cache.question((await backend.store.load(self._source, 0)).now_ms)
-            cause = self._need(force=force)
-            if cause is None:
-                return Turn(None, self._until_due(), store_failure=store_failure)
-            grant = await backend.lease.acquire(self._source, cause, self._cache.version)
-        if isinstance(grant, Refusal):
-            return self._refused(cause, grant, store_failure)
-        return await self._fetch(backend, cause, grant, store_failure)
+            turn = await self._ask(self._local, force=force)
+            turn = turn._replace(store_failure=error)
+        if turn.result is None and adopted:
+            return turn._replace(result=Result.SHARED)
+        return turn
 
     # -- look ------------------------------------------------------------------------------------
 
-    async def _look(self, backend: Backend) -> bool:
-        """Adopt what the backend holds, if it is newer; fill it, if it holds less than we do."""
-        loaded = await backend.store.load(self._source, self._cache.version)
-        self._cache.question(loaded.now_ms)
-        adopted = False
+    async def _look(self) -> bool:
+        """Adopt what the store holds, if it is newer; fill it, if it holds less than we do."""
+        questions = self._cache.asking()
+        loaded = await self._store.load(self._source, self._cache.version)
+        questions.date(loaded.now_ms)
         if loaded.record is not None:
-            adopted = await self._adopt(backend, loaded)
-        elif loaded.version == 0:
-            await self._restore(backend)
-        return adopted
+            return await self._adopt(loaded.record, loaded.version)
+        if loaded.version == 0:
+            await self._restore()
+        return False
 
-    async def _adopt(self, backend: Backend, loaded: Loaded) -> bool:
-        assert loaded.record is not None  # noqa: S101 - the caller's condition, for the type checker
+    async def _adopt(self, sealed: bytes, version: int) -> bool:
         try:
-            record = unseal(loaded.record, self._source, self._policy.seal_keys)
-            if record.version < self._cache.version:
-                raise RecordError("rolled_back", "older than what this worker has seen")
-            if record.fetched_at > self._clock.now() + MAX_SKEW:
-                raise RecordError("future", "from a host whose clock is more than a minute ahead")
-            try:
-                held = self._hold(record, Tier.REDIS)
-            except JWKSError as error:
-                raise RecordError("content", str(error)) from error
+            held = self._unsealed(sealed, version)
         except RecordError as error:
             self._observer(RecordRefused(self._issuer.name, error.code))
             if self._clock.now() >= self._restore_from:
-                await backend.store.discard(self._source, loaded.version)
-                await self._restore(backend)
+                await self._store.discard(self._source, version)
+                await self._restore()
             return False
         if age(held.freshness, self._clock.now()) is Age.DEAD:
             return False
         return self._install(held)
 
-    async def _restore(self, backend: Backend) -> None:
-        """Fill an empty or cleaned shared cache from memory, without asking the issuer.
+    def _unsealed(self, sealed: bytes, version: int) -> Held:
+        record = unseal(sealed, self._source, self._policy.seal_keys)
+        if record.version != version:
+            raise RecordError("version", "its version is not the one it is kept under")
+        if record.version < self._cache.version:
+            raise RecordError("rolled_back", "older than what this worker has seen")
+        if record.fetched_at > self._clock.now() + MAX_SKEW:
+            raise RecordError("future", "from a host whose clock is more than a minute ahead")
+        try:
+            return self._hold(record, Tier.REDIS)
+        except JWKSError as error:
+            raise RecordError("content", str(error)) from error
+
+    async def _restore(self) -> None:
+        """Fill an empty or cleaned store from memory, without asking the issuer.
 
         At most once per poll: two hosts with different seal keys would otherwise replace each
         other's records for ever.
@@ -195,9 +191,21 @@ class Refresher:
         if held is None or now < self._restore_from or age(held.freshness, now) is Age.DEAD:
             return
         self._restore_from = now + self._policy.poll
-        await self._save(backend, held.record, holder="")
+        await self._save(held.record, holder="")
 
-    # -- need ------------------------------------------------------------------------------------
+    # -- ask -------------------------------------------------------------------------------------
+
+    async def _ask(self, lease: Lease, *, force: bool) -> Turn:
+        """Ask the issuer, if there is a reason to and the lease allows it."""
+        cause = self._need(force=force)
+        if cause is None:
+            return Turn(None, self._until_due())
+        questions = self._cache.asking()
+        grant = await lease.acquire(self._source, cause, self._cache.version)
+        if isinstance(grant, Refusal):
+            return self._refused(cause, grant)
+        questions.date(grant.version)
+        return await self._fetch(lease, cause, grant)
 
     def _need(self, *, force: bool) -> Cause | None:
         """Why the issuer should be asked now, if it should."""
@@ -220,22 +228,18 @@ class Refresher:
         due = self._cache.held.freshness.refresh_from - self._clock.now()
         return min(max(due, WHILE_HELD), self._policy.poll)
 
-    def _refused(self, cause: Cause, refusal: Refusal, store_failure: StoreError | None) -> Turn:
+    def _refused(self, cause: Cause, refusal: Refusal) -> Turn:
         result = refusal.why
         self._observer(Refreshed(self._issuer.name, cause, result, 0.0))
         if result is Result.HELD:
             urgent = self._cache.waiting or cause is Cause.COLD
             seconds = WHILE_HELD if urgent else min(self._policy.poll, refusal.seconds)
-            return Turn(result, seconds, store_failure=store_failure)
-        self._cache.give_up(_CANNOT_KNOW, refusal.seconds)
-        seconds = min(self._policy.poll, refusal.seconds)
-        return Turn(result, seconds, store_failure=store_failure)
+            return Turn(result, seconds)
+        if cause is not Cause.AHEAD or result is Result.BACKING_OFF:
+            self._cache.give_up(_CANNOT_KNOW, refusal.seconds)
+        return Turn(result, min(self._policy.poll, refusal.seconds))
 
-    # -- fetch -----------------------------------------------------------------------------------
-
-    async def _fetch(
-        self, backend: Backend, cause: Cause, grant: Grant, store_failure: StoreError | None
-    ) -> Turn:
+    async def _fetch(self, lease: Lease, cause: Cause, grant: Grant) -> Turn:
         started = perf_counter()
         fetched_at = self._clock.now()
         held = self._cache.held.record if self._cache.held else None
@@ -246,14 +250,16 @@ class Refresher:
             record = self._record(answer, held, grant, fetched_at)
             fresh = self._hold(record, Tier.ISSUER)
         except JWKSError as error:
-            return await self._failed(backend, cause, grant, error, perf_counter() - started)
+            self._report_failure(cause, error.code, error.details, started)
+            return await self._failed(lease, grant, error)
+        store_failure: StoreError | None = None
         try:
-            kept = await self._save(backend, record, holder=grant.holder)
+            kept = await self._save(record, holder=grant.holder)
         except StoreError as error:
             kept, store_failure = True, error  # ours is the newest that we know of
         if not kept:
             self._report(cause, Result.SUPERSEDED, started)
-            return Turn(Result.SUPERSEDED, 0.0, store_failure=store_failure)
+            return Turn(Result.SUPERSEDED, 0.0)
         self._install(fresh)
         result = Result.NOT_MODIFIED if answer.document is None else Result.FETCHED
         self._report(cause, result, started)
@@ -263,16 +269,18 @@ class Refresher:
         seconds = perf_counter() - started
         self._observer(Refreshed(self._issuer.name, cause, result, seconds))
 
-    async def _failed(
-        self, backend: Backend, cause: Cause, grant: Grant, error: JWKSError, seconds: float
-    ) -> Turn:
-        self._observer(RefreshFailed(self._issuer.name, cause, error.code, error.details, seconds))
+    def _report_failure(self, cause: Cause, code: FetchCode, details: str, started: float) -> None:
+        seconds = perf_counter() - started
+        self._observer(RefreshFailed(self._issuer.name, cause, code, details, seconds))
+
+    async def _failed(self, lease: Lease, grant: Grant, error: JWKSError) -> Turn:
         try:
-            pause = await backend.lease.fail(self._source, grant)
+            pause = await lease.fail(self._source, grant)
         except StoreError:
-            pause = await self._local.lease.fail(self._source, grant)
+            pause = await self._local.fail(self._source, grant)
         self._cache.give_up(_CANNOT_KNOW, pause)
-        return Turn(Result.FAILED, max(pause, WHILE_HELD), failure=error)
+        seconds = min(max(pause, WHILE_HELD), self._policy.poll)
+        return Turn(Result.FAILED, seconds, failure=error)
 
     def _record(
         self, answer: Answer, held: Record | None, grant: Grant, fetched_at: float
@@ -293,14 +301,10 @@ class Refresher:
             last_modified=last_modified,
         )
 
-    # -- save and install ------------------------------------------------------------------------
-
-    async def _save(self, backend: Backend, record: Record, *, holder: str) -> bool:
+    async def _save(self, record: Record, *, holder: str) -> bool:
         sealed = seal(record, self._source, self._policy.seal_keys, self._nonce())
         keep = record.fetched_at + record.ttl + self._policy.lifetimes.stale - self._clock.now()
-        return await backend.store.save(
-            self._source, sealed, record.version, max(1.0, keep), holder
-        )
+        return await self._store.save(self._source, sealed, record.version, max(1.0, keep), holder)
 
     def _hold(self, record: Record, tier: Tier) -> Held:
         lifetimes = self._policy.lifetimes

@@ -32,8 +32,9 @@ from keycache.core.keys import SigningKey, SkippedKey
 from keycache.core.record import unseal
 from keycache.errors import ConfigurationError, StoreError, UnavailableError
 from keycache.events import Observer, Result, ignore
+from keycache.interfaces import Lease, Store
 from keycache.issuer import Issuer, KeySource
-from keycache.refresher import Backend, Policy, Refresher
+from keycache.refresher import Policy, Refresher
 from keycache.token_cache import TokenCache
 
 
@@ -156,26 +157,38 @@ class Runtime:
         self._clock = SystemClock()
         self._redis: RedisClient | None = None
         local = MemoryBackend(self._clock, options.limits, options.lease, random)
-        shared = Backend(local, local)
+        self._store: Store = local
+        lease: Lease = local
         if options.redis_url:
-            client = RedisClient(
+            self._redis = RedisClient(
                 options.redis_url, options.redis_connect, options.redis_timeout, observer
             )
-            lease = RedisLease(client, options.limits, options.lease, random, lambda: token_hex(16))
-            shared = Backend(RedisStore(client), lease)
-            self._redis = client
-        self._shared = shared
+            self._store = RedisStore(self._redis)
+            lease = RedisLease(
+                self._redis, options.limits, options.lease, random, lambda: token_hex(16)
+            )
         self._fetcher = HttpFetcher(
             options.fetch_connect, options.fetch_timeout, options.fetch_bytes, observer
         )
         self._caches: dict[str, KeyCache] = {}
         self._refreshers: dict[str, Refresher] = {}
         tokens = TokenCache(options.token_cache)
+        policy = Policy(options.lifetimes, options.seal_keys, options.fetch_keys, options.poll)
         for issuer in issuers:
             cache = self._cache(issuer, observer, tokens)
             self._caches[issuer.name] = cache
-            self._refreshers[issuer.name] = self._refresher(
-                issuer, cache, observer, shared, Backend(local, local)
+            self._refreshers[issuer.name] = Refresher(
+                issuer,
+                cache,
+                store=self._store,
+                lease=lease,
+                local=local,
+                fetcher=self._fetcher,
+                clock=self._clock,
+                observer=observer,
+                policy=policy,
+                random=random,
+                nonce=lambda: token_bytes(12),
             )
         self.issuers = tuple(issuers)
         self.authenticator = Authenticator(
@@ -272,7 +285,7 @@ class Runtime:
         """What the shared cache holds of this issuer; None for nothing. Raises StoreError,
         RecordError, JWKSError.
         """
-        loaded = await self._shared.store.load(issuer.source, 0)
+        loaded = await self._store.load(issuer.source, 0)
         if loaded.record is None:
             return None
         record = unseal(loaded.record, issuer.source, self._options.seal_keys)
@@ -302,23 +315,6 @@ class Runtime:
         )
         cache.replaced = partial(tokens.keep_only, cache)
         return cache
-
-    def _refresher(
-        self, issuer: Issuer, cache: KeyCache, observer: Observer, shared: Backend, local: Backend
-    ) -> Refresher:
-        options = self._options
-        return Refresher(
-            issuer,
-            cache,
-            shared=shared,
-            local=local,
-            fetcher=self._fetcher,
-            clock=self._clock,
-            observer=observer,
-            policy=Policy(options.lifetimes, options.seal_keys, options.fetch_keys, options.poll),
-            random=random,
-            nonce=lambda: token_bytes(12),
-        )
 
 
 class Probe(NamedTuple):

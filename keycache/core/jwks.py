@@ -31,7 +31,7 @@ class _UnusableKeyError(Exception):
 def parse_jwks(document: bytes, max_keys: int) -> KeySet:
     """The key set in a JWKS document. Raises JWKSError unless it holds at least one usable key."""
     try:
-        parsed = json.loads(document)
+        parsed = json.loads(document.decode("utf-8"))  # RFC 8259 section 8.1: UTF-8
     except (ValueError, RecursionError):
         raise JWKSError(FetchCode.NOT_JSON, "the answer is not a JSON document") from None
     jwks = parsed.get("keys") if isinstance(parsed, dict) else None
