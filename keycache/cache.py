@@ -158,8 +158,8 @@ class KeyCache:
 
     @property
     def waiting(self) -> bool:
-        """Whether somebody waits for a key."""
-        return bool(self._waiters)
+        """Whether somebody waits for a key, and has no answer yet."""
+        return any(not waiter.answer.done() for waiter in self._waiters)
 
     def asking(self) -> "Questions":
         """Those who wait now and whose question has no date yet; call it before asking the shared
