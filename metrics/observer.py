@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
 
 from prometheus_client import Counter, Histogram
 
@@ -116,7 +115,6 @@ class PrometheusObserver:
             RecordRefused: self._record_refused,
             StoreChanged: self._store_changed,
         }
-        _observers.add(self)
 
     def __call__(self, event: Event, /) -> None:
         """Count it."""
@@ -124,6 +122,7 @@ class PrometheusObserver:
 
     def flush(self) -> None:
         """Carry everything counted so far into the instruments."""
+        _behind.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -149,6 +148,7 @@ class PrometheusObserver:
             self.flush()
         else:
             self._timer = loop.call_later(FLUSH_AFTER, self.flush)
+            _behind.add(self)
 
     # The hot facts: a few for each request.
 
@@ -208,12 +208,13 @@ class PrometheusObserver:
         instruments.redis_up().set(event.up)
 
 
-_observers: WeakSet[PrometheusObserver] = WeakSet()
+_behind: set[PrometheusObserver] = set()
+"""The observers that have something to flush: kept alive until they have done so."""
 
 
 def flush_all() -> None:
     """Carry what every observer of this process has counted into the instruments."""
-    for observer in list(_observers):
+    for observer in list(_behind):
         observer.flush()
 
 

@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from metrics import multiproc_dir
+from metrics import exposition, multiproc_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,11 +73,11 @@ class Worker:
 
 
 def samples(page: str) -> dict[str, float]:
+    """The samples of a page by their name and labels, written without quotation marks."""
     found = {}
-    for family in text_string_to_metric_families(page):
-        for sample in family.samples:
-            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{labels}}}"] = sample.value
+    for sample in exposition.parse(page):
+        labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+        found[f"{sample.name}{{{labels}}}"] = sample.value
     return found
 
 

@@ -1,11 +1,13 @@
 """Each fact is counted where it belongs."""
 
 import asyncio
+import gc
 import math
 from itertools import count
 from typing import get_args
 
 import pytest
+import uvloop
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from keycache.errors import FetchCode, Reason
@@ -157,6 +159,22 @@ async def test_fact_of_a_loop_that_has_ended_is_not_lost(
     observer: PrometheusObserver, issuer: str
 ) -> None:
     await asyncio.to_thread(asyncio.run, _report(observer, LookedUp(issuer, Tier.ISSUER)))
+    flush_all()
+    assert 1 == value("keycache_lookups_total", issuer=issuer, tier="issuer")
+
+
+async def test_fact_told_to_an_observer_that_is_dropped_is_not_lost(issuer: str) -> None:
+    PrometheusObserver([issuer])(LookedUp(issuer, Tier.REDIS))
+    gc.collect()
+    flush_all()
+    assert 1 == value("keycache_lookups_total", issuer=issuer, tier="redis")
+
+
+def test_loop_of_another_kind_that_has_ended_is_no_trouble(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_report(observer, LookedUp(issuer, Tier.ISSUER)))
     flush_all()
     assert 1 == value("keycache_lookups_total", issuer=issuer, tier="issuer")
 

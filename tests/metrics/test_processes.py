@@ -1,11 +1,14 @@
 """Several processes, one page."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from metrics import multiproc_dir
-from tests.metrics.conftest import Worker
+from tests.metrics.conftest import ROOT, Worker
 
 ACCEPTED = "keycache_verifications_total{issuer=issuer.example,outcome=accepted}"
 LOOKED_UP = "keycache_lookups_total{issuer=issuer.example,tier=memory}"
@@ -66,16 +69,31 @@ def test_process_that_ends_in_peace_loses_nothing(start: Start) -> None:
     assert 5 == survivor.page()[ACCEPTED]
 
 
-def test_fifty_restarts_leave_a_bounded_number_of_files(start: Start, directory: Path) -> None:
-    first = start("worker-0")
-    first.tell("store", "up")
-    files = len(list(directory.iterdir()))
-    first.kill()
+SHORT_LIFE = """
+import os, signal, sys
+from pathlib import Path
+from metrics import multiproc_dir
+multiproc_dir.use(Path(sys.argv[1]), "worker-0")
+from metrics import instruments
+instruments.VERIFICATIONS.labels("issuer.example", "accepted").inc()
+instruments.VERIFICATION_DURATION.labels("memory").observe(0.0001)
+instruments.KEYSET_VERSION.labels("issuer.example").set(1)
+instruments.KEYSET_SKIPPED.labels("issuer.example").set(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_fifty_restarts_leave_a_bounded_number_of_files_and_lose_no_count(
+    start: Start, directory: Path
+) -> None:
+    files = set()
     for _ in range(50):
+        command = [sys.executable, "-c", SHORT_LIFE, str(directory)]
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+        files.add(len([*directory.glob("*.db")]))
         multiproc_dir.forget(directory, "worker-0")
-        with Worker(directory, "worker-0") as worker:
-            worker.tell("store", "up")
-    assert files == len(list(directory.iterdir()))
+    page = start("worker-1").page()
+    assert ({4}, 50, 50) == (files, page[ACCEPTED], page[OBSERVED])
 
 
 def test_every_series_is_there_before_its_first_event(start: Start) -> None:
