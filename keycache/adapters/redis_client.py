@@ -48,6 +48,7 @@ class RedisClient:
         self._failures = 0
         self._closed_until = 0.0
         self.up = True
+        self._told: bool | None = None  # the first answer is news, good or bad
 
     async def step(
         self, name: str, keys: Sequence[str], arguments: Sequence[str | bytes | float]
@@ -93,8 +94,9 @@ class RedisClient:
             return
 
     def _say(self, *, up: bool, details: str) -> None:
-        if up != self.up:
-            self.up = up
+        self.up = up
+        if up != self._told:
+            self._told = up
             self._observer(StoreChanged(up, details))
 
 
