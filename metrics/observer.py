@@ -218,7 +218,8 @@ def flush_all() -> None:
         observer.flush()
 
 
-# The last tenth of a second of a process that ends in peace.
+# The last tenth of a second of a process that ends in peace. Children of multiprocessing that were
+# forked end without atexit: they call flush_all themselves.
 atexit.register(flush_all)
 
 

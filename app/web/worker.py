@@ -13,7 +13,7 @@ from app.web.admin import make_admin
 from app.web.api import make_api
 from app.web.server import drain, start
 from keycache.sanic import JWTAuth
-from metrics.observer import PrometheusObserver
+from metrics.observer import PrometheusObserver, flush_all
 
 logger = logging.getLogger("keycache.worker")
 
@@ -45,6 +45,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> None:
     await stop.wait()
     # The admin application first: its stop listeners need nothing, the other's close the runtime.
     await drain(servers[::-1], settings.grace)
+    flush_all()  # processes of multiprocessing's fork server run no atexit
 
 
 def _stop_when_told(stop: asyncio.Event) -> None:
