@@ -37,7 +37,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigurationError([_problem(error, host, port, setting)]) from None
-    listener.setblocking(False)  # noqa: FBT003 - the standard library's way
+    listener.settimeout(0)
     return listener
 
 

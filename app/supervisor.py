@@ -8,6 +8,11 @@
 It imports no web framework and does no work of its own, so there is little that could end it. If it
 is killed all the same, the kernel closes a pipe in every worker (they drain) and ends the Valkey.
 
+Workers are forked from one more process, which has imported what they need (multiprocessing's
+forkserver): a replacement serves after a fraction of a second, runs the code that the service was
+started with, and shares most of its memory with the others. They are watched and signalled through
+pidfds of our own, so that they outlive a forkserver that died; the next start makes a new one.
+
 A slot whose worker ended is filled again at once. When its workers end within seconds of their
 start, again and again, the pauses grow: a crash loop must not eat the CPUs of the healthy workers.
 Only at the first start is a worker that cannot start the end of everything, with its reason.
@@ -20,8 +25,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -45,6 +50,12 @@ PAUSE_MAX = 30.0
 
 KILL_MARGIN = 4.0
 """Seconds after the grace period: the workers cut their last requests themselves, and say so."""
+
+UNKNOWN_STATUS = 255
+"""The exit status of a worker whose parent, the forkserver, died before it."""
+
+FORKSERVER_ANSWER = 1.0
+"""Seconds for the forkserver to say how a worker ended."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -102,23 +113,51 @@ class Lives:
         return pause
 
 
+class Worker(NamedTuple):
+    """A process, and its pidfd: readable when it has ended, and never another process's."""
+
+    process: BaseProcess
+    pidfd: int
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens when it has ended."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def bury(self) -> str:
+        """Release what an ended process leaves; returns how it ended, in words."""
+        os.close(self.pidfd)
+        pid = self.process.pid
+        self.process.join(FORKSERVER_ANSWER)
+        status = self.process.exitcode
+        if status is None or status == UNKNOWN_STATUS:
+            how = "nobody knows how"
+        else:
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return f"pid {pid}, {how}"
+
+
 class Slot:
     """A worker's place: its name stays, the processes in it come and go."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.lives = Lives()
-        self.process: BaseProcess | None = None
+        self.worker: Worker | None = None
         self.report: Connection | None = None  # until it has said whether it could start
 
 
 class Supervisor:
-    """Runs the service: `run()` returns the exit code when it has been stopped by a signal."""
+    """Runs the service: `run()` returns the exit code when it has been stopped by a signal.
 
-    def __init__(self, settings: Settings, work: Work) -> None:
+    work: the workers' main function; preload: modules imported once for all of them.
+    """
+
+    def __init__(self, settings: Settings, work: Work, preload: Sequence[str] = ()) -> None:
         self._settings = settings
         self._work = work
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([*preload])
         self._slots = [Slot(f"worker-{number}") for number in range(settings.workers)]
         self._valkey: EmbeddedValkey | None = None
         self._valkey_lives = Lives()
@@ -179,11 +218,15 @@ class Supervisor:
             seal_keys=self._seal_keys,
         )
         slot.report, sender = self._context.Pipe(duplex=False)
-        slot.process = self._context.Process(target=self._work, args=(job, sender), name=slot.name)
+        process = self._context.Process(target=self._work, args=(job, sender), name=slot.name)
         with _signals_held():
-            slot.process.start()
+            process.start()
         sender.close()
         slot.lives.started(time.monotonic())
+        try:
+            slot.worker = Worker(process, os.pidfd_open(process.pid or 0))
+        except ProcessLookupError:  # it has ended already, and its report says so
+            slot.lives.ended(time.monotonic())
 
     # Watching
 
@@ -197,8 +240,8 @@ class Supervisor:
         timeout = max(0.0, min(dues) - time.monotonic()) if dues else None
         # A report first: who ends right after it has said why.
         reports = {slot.report: slot for slot in self._slots if slot.report is not None}
-        ends = {slot.process.sentinel: slot for slot in self._slots if slot.process is not None}
-        watched = [self._wakeup, *reports, *ends]
+        ends = self._ends()
+        watched: list[Connection | socket.socket | int] = [self._wakeup, *reports, *ends]
         if self._valkey_end is not None:
             watched.append(self._valkey_end)
         news = wait(watched, timeout)
@@ -207,16 +250,16 @@ class Supervisor:
         for report, slot in reports.items():
             if report in news:
                 self._hear(slot, report)
-        for sentinel, slot in ends.items():
-            if sentinel in news:
-                self._bury(slot)
-        if self._valkey_end in news:
-            self._bury_valkey()
+        for pidfd, ended in ends.items():
+            if pidfd in news:
+                self._bury(*ended)
+        if self._valkey is not None and self._valkey_end in news:
+            self._bury_valkey(self._valkey, self._valkey_end)
 
     def _hear(self, slot: Slot, report: Connection) -> None:
         try:
             said: Report = report.recv()
-        except EOFError:  # it was killed; its sentinel says so too
+        except EOFError:  # it was killed; its pidfd says so too
             said = Report(("it ended without a word",))
         report.close()
         slot.report = None
@@ -227,8 +270,8 @@ class Supervisor:
         if said.problems:
             logger.error("%s could not start: %s", slot.name, "; ".join(said.problems))
         elif self._announced:
-            logger.info("%s is ready", slot.name)
-        elif all(each.report is None and each.process for each in self._slots):
+            logger.info("%s is ready (pid %s)", slot.name, slot.worker and slot.worker.process.pid)
+        elif all(each.report is None and each.worker for each in self._slots):
             self._announced = True
             count = len(self._slots)
             print(  # noqa: T201 - what whoever started us waits for
@@ -237,30 +280,25 @@ class Supervisor:
                 flush=True,
             )
 
-    def _bury(self, slot: Slot) -> None:
-        assert slot.process is not None
-        slot.process.join()
-        status = slot.process.exitcode or 0
-        pid = slot.process.pid
-        slot.process.close()
-        slot.process = None
+    def _bury(self, slot: Slot, worker: Worker) -> None:
+        how = worker.bury()
+        slot.worker = None
         multiproc_dir.forget(self._directory, slot.name)
         if self._stop_signals:
             return
         multiproc_dir.count_restart(self._directory)
         pause = slot.lives.ended(time.monotonic())
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        _say_restart(f"{slot.name} (pid {pid})", how, slot.lives, pause)
+        _say_restart(slot.name, how, slot.lives, pause)
 
-    def _bury_valkey(self) -> None:
-        assert self._valkey is not None
-        assert self._valkey_end is not None
-        os.close(self._valkey_end)
+    def _bury_valkey(self, valkey: EmbeddedValkey, end: int) -> None:
+        os.close(end)
         self._valkey_end = None
-        if self._stop_signals:
-            return
         pause = self._valkey_lives.ended(time.monotonic())
-        _say_restart("the embedded Valkey", self._valkey.exit_status(), self._valkey_lives, pause)
+        _say_restart("the embedded Valkey", valkey.exit_status(), self._valkey_lives, pause)
+
+    def _ends(self) -> dict[int, tuple[Slot, Worker]]:
+        """What becomes readable when a worker ends, and who that is."""
+        return {slot.worker.pidfd: (slot, slot.worker) for slot in self._slots if slot.worker}
 
     # Stopping
 
@@ -272,44 +310,43 @@ class Supervisor:
         self._public.close()
         self._admin.close()
         for slot in self._slots:
-            if slot.process is not None:
-                slot.process.terminate()
+            if slot.worker is not None:
+                slot.worker.send(signal.SIGTERM)
             if slot.report is not None:
                 slot.report.close()
                 slot.report = None
         deadline = time.monotonic() + self._settings.grace + KILL_MARGIN
-        while self._stop_signals == 1 and any(slot.process for slot in self._slots):
-            ends = {slot.process.sentinel: slot for slot in self._slots if slot.process}
+        while self._stop_signals == 1 and (ends := self._ends()):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             news = wait([self._wakeup, *ends], left)
             if self._wakeup in news:
                 self._wakeup.recv(64)
-            for sentinel, slot in ends.items():
-                if sentinel in news:
-                    self._bury(slot)
-        late = [slot.name for slot in self._slots if slot.process is not None]
+            for pidfd, ended in ends.items():
+                if pidfd in news:
+                    self._bury(*ended)
+        late = [slot.name for slot in self._slots if slot.worker is not None]
         if late:
             logger.warning("killing %s", ", ".join(late))
         return 1 if late else 0
 
     def _kill_workers(self) -> None:
         for slot in self._slots:
-            if slot.process is not None:
-                slot.process.kill()
-                slot.process.join()
+            if slot.worker is not None:
+                slot.worker.send(signal.SIGKILL)
+                slot.worker.bury()
 
     @contextmanager
     def _signals(self) -> Iterator[socket.socket]:
         """Count stop signals; yields a socket that becomes readable with each."""
 
-        def count(number: int, frame: object) -> None:
+        def count(*_: object) -> None:
             self._stop_signals += 1
 
         receiver, sender = socket.socketpair()
-        receiver.setblocking(False)
-        sender.setblocking(False)
+        receiver.settimeout(0)
+        sender.settimeout(0)
         before = {number: signal.signal(number, count) for number in STOP_SIGNALS}
         wakeup_before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         try:
@@ -329,12 +366,12 @@ def _due(lives: Lives, now: float) -> bool:
 def _say_restart(who: str, how: str, lives: Lives, pause: float) -> None:
     if pause:
         logger.error(
-            "%s ended: %s; starting it again in %g s, as it ended within %g s of its start"
+            "%s ended (%s); starting it again in %g s, as it ended within %g s of its start"
             " %d times in a row",
             *(who, how, pause, QUICK_DEATH, lives.quick_deaths),
         )
     else:
-        logger.warning("%s ended: %s; starting it again", who, how)
+        logger.warning("%s ended (%s); starting it again", who, how)
 
 
 @contextmanager

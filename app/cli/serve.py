@@ -24,4 +24,4 @@ def command(config: str | None) -> None:
         os.environ[CONFIG] = config
     multiprocessing.current_process().name = "supervisor"
     configure_logging()
-    sys.exit(Supervisor(Settings.load(), work).run())
+    sys.exit(Supervisor(Settings.load(), work, preload=["app.web.api"]).run())

@@ -37,12 +37,12 @@ def make_admin(runtime: Callable[[], Runtime], draining: Callable[[], bool]) -> 
         return raw(body, content_type=content_type)
 
     @app.route("/livez", methods=METHODS)
-    async def livez(request: Request) -> HTTPResponse:
+    async def livez(_: Request) -> HTTPResponse:
         """The process answers; whether it is of use is what /readyz says."""
         return json({"status": "live"}, headers=dict(NOT_STORED))
 
     @app.route("/readyz", methods=METHODS)
-    async def readyz(request: Request) -> HTTPResponse:
+    async def readyz(_: Request) -> HTTPResponse:
         ready, body = readiness(runtime(), draining=draining())
         return json(body, status=200 if ready else 503, headers=dict(NOT_STORED))
 

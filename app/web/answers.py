@@ -20,8 +20,8 @@ NOT_STORED = {"Cache-Control": "no-store"}
 
 def answer_errors_in_json(app: Sanic[Any, Any]) -> None:
     """Answer every exception of this application, Sanic's own (404, 405, 408, 413, …) included."""
-    for kind in (Exception, CancelledError):  # the latter is no Exception
-        app.exception(kind)(_answer)
+    app.error_handler.add(Exception, _answer)
+    app.error_handler.add(CancelledError, _answer)  # which is no Exception
 
 
 def _answer(request: Request, error: BaseException) -> HTTPResponse:

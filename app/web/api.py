@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from sanic import HTTPResponse, Request, empty, json
+from sanic import HTTPResponse, Request, json, text
 
 from app.settings import Settings
 from app.web.answers import NOT_STORED
@@ -34,7 +34,7 @@ def make_api(settings: Settings, auth: JWTAuth) -> Application:
     @app.route("/verify", methods=METHODS)
     @auth.required
     async def verify(request: Request) -> HTTPResponse:
-        return empty(status=200, headers=identity(request.ctx.user) | NOT_STORED)
+        return text("", headers=identity(request.ctx.user) | NOT_STORED)
 
     return app
 

@@ -15,13 +15,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 from sanic import Sanic
 from sanic.config import Config
 from sanic.http.constants import Stage
-from sanic.server.async_server import AsyncioServer
-from sanic.server.protocols.http_protocol import HttpProtocol
 
 from app.settings import HEADER_BYTES
 from app.sockets import BACKLOG
@@ -33,6 +31,52 @@ LINGER = 0.5
 """Seconds of step 1. Longer than a busy client's pause between two requests on one connection."""
 
 Application = Sanic[Config, Any]
+
+
+class Http(Protocol):
+    """What we use of Sanic's Http: where a connection is in its conversation."""
+
+    stage: Stage
+    keep_alive: bool
+
+
+class Connection(Protocol):
+    """What we use of Sanic's HttpProtocol: one connection. `http` is None before and after."""
+
+    http: Http | None
+    recv_buffer: bytearray
+
+    def close(self) -> None:
+        """Close it when what was written has been sent."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+
+class Server(Protocol):
+    """What we use of Sanic's AsyncioServer, which has no types of its own."""
+
+    app: Application
+    connections: set[Connection]
+    server: asyncio.Server
+
+    async def startup(self) -> None:
+        """Complete the routes."""
+
+    async def before_start(self) -> None:
+        """Run the before_server_start listeners."""
+
+    async def start_serving(self) -> None:
+        """Accept connections."""
+
+    async def after_start(self) -> None:
+        """Run the after_server_start listeners."""
+
+    async def before_stop(self) -> None:
+        """Run the before_server_stop listeners."""
+
+    async def after_stop(self) -> None:
+        """Run the after_server_stop listeners."""
 
 
 def application(name: str, *, response_seconds: float, optimise: bool = False) -> Application:
@@ -60,13 +104,12 @@ def application(name: str, *, response_seconds: float, optimise: bool = False) -
     return app
 
 
-async def start(app: Application, listener: socket.socket) -> AsyncioServer:
+async def start(app: Application, listener: socket.socket) -> Server:
     """Run the application's start listeners, then accept on `listener`."""
-    server = await app.create_server(
+    made = await app.create_server(
         sock=listener, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
     )
-    if server is None:
-        raise RuntimeError(f"Sanic made no server for {app.name}")
+    server = cast("Server", made)
     await server.startup()
     await server.before_start()
     await server.start_serving()
@@ -74,13 +117,13 @@ async def start(app: Application, listener: socket.socket) -> AsyncioServer:
     return server
 
 
-async def drain(servers: Sequence[AsyncioServer], seconds: float) -> None:
+async def drain(servers: Sequence[Server], seconds: float) -> None:
     """Drain all servers together, within `seconds`, then run their stop listeners."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     for server in servers:
         server.app.config.KEEP_ALIVE = False
-        for connection in _connections(server):
+        for connection in server.connections:
             if connection.http is not None:
                 connection.http.keep_alive = False
     await asyncio.sleep(min(LINGER, seconds))
@@ -92,20 +135,15 @@ async def drain(servers: Sequence[AsyncioServer], seconds: float) -> None:
         await asyncio.sleep(0.02)
     for server in servers:
         await server.before_stop()
-        for connection in _connections(server):
+        for connection in list(server.connections):  # each leaves the set
             logger.warning("a request was cut: the grace period of %g s is over", seconds)
             connection.abort()
         await server.after_stop()
 
 
-def _close_idle(server: AsyncioServer) -> None:
-    for connection in _connections(server):
+def _close_idle(server: Server) -> None:
+    for connection in list(server.connections):
         # Idle by its stage, and nothing received since that its task has not seen yet.
         idle = connection.http is None or connection.http.stage is Stage.IDLE
         if idle and not connection.recv_buffer:
             connection.close()
-
-
-def _connections(server: AsyncioServer) -> list[HttpProtocol]:
-    """A copy: closing one takes it out of the set."""
-    return list(server.connections)
