@@ -55,7 +55,7 @@ def watch(service: Service, issuer: DemoIssuer, console: Console) -> None:
         while service.running:
             if time.monotonic() >= rotate_at:
                 rotate_at += ROTATE_EVERY
-                announcements.append(_rotate(service, issuer, next(algorithms)))
+                announcements.append(announce_rotation(service, issuer, next(algorithms)))
             pause = max(0.0, rotate_at - time.monotonic())
             # No answer: the service is ending, or a worker has died with our question.
             with suppress(OSError, http.client.HTTPException):
@@ -66,8 +66,8 @@ def watch(service: Service, issuer: DemoIssuer, console: Console) -> None:
     raise service.ended()
 
 
-def _rotate(service: Service, issuer: DemoIssuer, alg: str) -> str:
-    """Rotate, use the new key at once, and tell how that went."""
+def announce_rotation(service: Service, issuer: DemoIssuer, alg: str) -> str:
+    """Rotate, use the new key at once, and tell in a line how that went."""
     before = issuer.jwks_fetches
     kid = issuer.rotate(alg)
     token = issuer.mint(alg=alg, exp=int(time.time()) + 60)

@@ -136,13 +136,14 @@ class Service:
     def _read(self) -> None:
         output = self._process.stdout
         assert output is not None  # noqa: S101 - we asked for a pipe
-        for line in output:
-            self.lines.append(line.rstrip("\n"))
-            if (ready := READY.search(line)) is not None:
-                self.workers = int(ready["workers"])
-                self.admin_url = ready["admin"]
-                self.url = ready["url"]
-                self._ready.set()
+        with output:
+            for line in output:
+                self.lines.append(line.rstrip("\n"))
+                if (ready := READY.search(line)) is not None:
+                    self.workers = int(ready["workers"])
+                    self.admin_url = ready["admin"]
+                    self.url = ready["url"]
+                    self._ready.set()
         self._ready.set()
 
     def _stop(self) -> None:
