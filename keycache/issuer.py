@@ -54,6 +54,10 @@ class Issuer:
     kid_optional: bool = False
 
     def __post_init__(self) -> None:
+        lists = ("audiences", "algorithms", "require", "typ")
+        if not all(isinstance(getattr(self, name), tuple) for name in lists):
+            # A string in place of a tuple would be searched for parts of words (CVE-2024-53861).
+            raise ConfigurationError([f"{', '.join(lists)}: each must be a tuple of strings"])
         problems = [*url_problems("issuer", self.issuer)]
         if self.jwks_url is not None:
             problems += url_problems("jwks_url", self.jwks_url)
@@ -113,6 +117,8 @@ def normal_typ(typ: str) -> str:
 
 def url_problems(setting: str, url: str) -> list[str]:
     """What is wrong with a URL that names an issuer or its keys; one sentence for each problem."""
+    if " " in url or not url.isprintable():  # urlsplit drops some of these without a word
+        return [f"{setting}: {url!r} holds white space or control characters"]
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -122,7 +128,7 @@ def url_problems(setting: str, url: str) -> list[str]:
         return [f"{setting}: {url!r} is not an absolute https URL"]
     if parts.scheme == "http" and not is_loopback(host):
         return [f"{setting}: {url!r} must use https (plain http is for loopback only)"]
-    if parts.username or parts.password or parts.fragment:
+    if "@" in parts.netloc or "#" in url:
         return [f"{setting}: must hold no user name, password or fragment"]
     return []
 
