@@ -9,6 +9,7 @@ the worker that has no Redis, or has lost it.
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from keycache.errors import ConfigurationError
@@ -29,9 +30,9 @@ class Limits:
         problems = []
         if self.budget < 1:
             problems.append(f"budget: {self.budget} would never fetch a rotated key; at least 1")
-        if self.refill <= 0:
-            problems.append(f"budget_refill: {self.refill:g} s must be more than 0")
-        if not 0 < self.backoff_min <= self.backoff_max:
+        if not 0 < self.refill < inf:
+            problems.append(f"budget_refill: {self.refill:g} s must be more than 0, and finite")
+        if not 0 < self.backoff_min <= self.backoff_max < inf:
             problems.append(
                 f"backoff: needs 0 < BACKOFF_MIN ({self.backoff_min:g})"
                 f" <= BACKOFF_MAX ({self.backoff_max:g}) seconds"

@@ -9,6 +9,7 @@ stale set is still served, as RFC 5861's stale-if-error does, for a bounded time
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from keycache.errors import ConfigurationError
@@ -26,7 +27,7 @@ class Lifetimes:
 
     def __post_init__(self) -> None:
         problems = []
-        if not 0 < self.ttl_min <= self.ttl <= self.ttl_max:
+        if not 0 < self.ttl_min <= self.ttl <= self.ttl_max < inf:
             problems.append(
                 f"ttl: needs 0 < TTL_MIN ({self.ttl_min:g}) <= TTL ({self.ttl:g})"
                 f" <= TTL_MAX ({self.ttl_max:g}) seconds"
@@ -36,8 +37,10 @@ class Lifetimes:
                 f"refresh_at: {self.refresh_at:g} is not within 0.1 … 0.9 of the TTL"
                 " (10 % jitter must fit on both sides)"
             )
-        if self.stale < 0:
-            problems.append(f"stale: {self.stale:g} s is negative; 0 turns serving stale keys off")
+        if not 0 <= self.stale < inf:  # not a number would never be over either
+            problems.append(
+                f"stale: {self.stale:g} s is negative or endless; 0 turns serving stale keys off"
+            )
         if problems:
             raise ConfigurationError(problems)
 
@@ -64,9 +67,14 @@ def soft_ttl(cache_control: str | None, age: str | None, lifetimes: Lifetimes) -
         if name in ("no-store", "no-cache"):
             return lifetimes.ttl_min
         if name == "max-age" and value.isascii() and value.isdigit():
-            spent = int(age) if age and age.isascii() and age.isdigit() and len(age) < 10 else 0
-            seconds = float(min(int(value[:10]), 2**31) - spent)
+            spent = _delta_seconds(age) if age and age.isascii() and age.isdigit() else 0
+            seconds = float(_delta_seconds(value) - spent)
     return min(max(seconds, lifetimes.ttl_min), lifetimes.ttl_max)
+
+
+def _delta_seconds(digits: str) -> int:
+    """RFC 9111 section 1.2.2: what is too large to hold is 2147483648."""
+    return min(int(digits.lstrip("0")[:11] or "0"), 2**31)
 
 
 def freshness(fetched_at: float, ttl: float, lifetimes: Lifetimes, jitter: float) -> Freshness:

@@ -11,6 +11,7 @@ but cannot make one, change one, or pass one issuer's keys off as another's.
 
 import json
 import struct
+from math import isfinite
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -87,16 +88,15 @@ def unseal(data: bytes, source: KeySource, keys: tuple[bytes, ...]) -> Record:
         raise RecordError("foreign", "not a record of this version of sanic-keycache")
     try:
         content = json.loads(body)
-        return Record(
-            version=version,
-            fetched_at=fetched_at_ms / 1000,
-            ttl=float(content["ttl"]),
-            document=content["document"].encode("utf-8"),
-            etag=content["etag"],
-            last_modified=content["last_modified"],
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        ttl, document = float(content["ttl"]), content["document"].encode("utf-8")
+        etag, last_modified = content["etag"], content["last_modified"]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise RecordError("content", "its content cannot be read") from None
+    # A TTL that is not a number would make the record fresh for ever.
+    validators = (etag, last_modified)
+    if not isfinite(ttl) or not all(isinstance(value, str | None) for value in validators):
+        raise RecordError("content", "its content is of the wrong types")
+    return Record(version, fetched_at_ms / 1000, ttl, document, etag, last_modified)
 
 
 def _open(body: bytes, associated: bytes, keys: tuple[bytes, ...]) -> bytes:
