@@ -71,9 +71,9 @@ def check_claims(
         if payload.get(name) is None:
             raise TokenError(Reason.MISSING_CLAIM, f"The required claim {name} is missing.")
     _check_audience(payload["aud"], issuer)
-    subject = payload.get("sub")
-    if subject is not None and type(subject) is not str:  # RFC 7519 section 4.1.2
-        raise _invalid("The claim sub is not a string.")
+    for name in ("sub", "jti", "client_id"):  # RFC 7519 sections 4.1.2, 4.1.7; RFC 8693 section 4.3
+        if name in payload and type(payload[name]) is not str:
+            raise _invalid(f"The claim {name} is not a string.")
     return check_times(payload, issuer.leeway, now)
 
 

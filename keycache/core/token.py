@@ -74,14 +74,19 @@ def _parse_header(segment: bytes) -> Header:
             raise TokenError(
                 Reason.UNSUPPORTED_HEADER, f"The header member {name} is not supported."
             )
-    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ", "")
+    alg, typ = members.get("alg"), members.get("typ", "")
     if type(alg) is not str:
         raise _malformed("The header has no alg, or one that is not a string.")
     if type(typ) is not str:
         raise _malformed("The typ in the header is not a string.")
-    if kid is not None and not (type(kid) is str and kid.isascii() and kid.isprintable()):
-        raise _malformed("The kid in the header is not a string of printable ASCII characters.")
+    kid = _checked_kid(members["kid"]) if "kid" in members else None
     return Header(alg, kid, normal_typ(typ))
+
+
+def _checked_kid(kid: object) -> str:
+    if type(kid) is not str or not kid.isascii() or not kid.isprintable():
+        raise _malformed("The kid in the header is not a string of printable ASCII characters.")
+    return kid
 
 
 def _malformed(details: str) -> TokenError:
