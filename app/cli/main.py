@@ -56,10 +56,15 @@ def main() -> None:
         errors = importlib.import_module("keycache.errors")
         if not isinstance(error, errors.KeycacheError):
             raise
-        for problem in getattr(error, "problems", (str(error),)):
+        if isinstance(error, errors.ConfigurationError):
+            problems, code = error.problems, 2
+        elif isinstance(error, errors.StoreError):
+            problems, code = (f"KEYCACHE_REDIS_URL: that Redis cannot be used: {error}",), 2
+        else:
+            problems, code = (str(error),), 1
+        for problem in problems:
             click.echo(f"keycache: {problem}", err=True)
-        wrong_setup = isinstance(error, (errors.ConfigurationError, errors.StoreError))
-        sys.exit(2 if wrong_setup else 1)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

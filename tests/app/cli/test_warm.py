@@ -88,6 +88,7 @@ def test_without_a_redis_it_is_exit_2_and_says_what_to_set(keycache: Keycache) -
 def test_redis_that_does_not_answer_is_exit_2(keycache: Keycache) -> None:
     run = keycache("warm", REDIS_URL=NOBODY)
     assert (2, "") == (run.code, run.out)
+    assert run.err.startswith("keycache: KEYCACHE_REDIS_URL: that Redis cannot be used: ")
 
 
 def test_only_the_named_issuer_is_warmed_and_a_wrong_name_is_refused(
