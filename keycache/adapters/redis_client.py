@@ -53,7 +53,7 @@ class RedisClient:
     async def step(
         self, name: str, keys: Sequence[str], arguments: Sequence[str | bytes | float]
     ) -> object:
-        """Run `lua/{name}.lua` atomically."""
+        """Run `lua/{name}.lua` atomically, with `lua/own.lua` before it."""
         script, sha = _script(name)
         loop = asyncio.get_running_loop()
         if loop.time() < self._closed_until:
@@ -155,5 +155,6 @@ def _address(host: str) -> tuple[str, int]:
 
 @cache
 def _script(name: str) -> tuple[str, str]:
-    text = (files("keycache.adapters") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    folder = files("keycache.adapters") / "lua"
+    text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("own", name))
     return text, sha1(text.encode(), usedforsecurity=False).hexdigest()

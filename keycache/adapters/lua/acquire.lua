@@ -5,18 +5,22 @@
 -- Returns {'granted', version} | {'held' | 'backing_off' | 'exhausted', ms until it may be tried}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+own(KEYS[1], 'string')
+own(KEYS[2], 'string')
+own(KEYS[3], 'hash')
+own(KEYS[4], 'hash')
 local left = redis.call('PTTL', KEYS[1])
 if left > 0 then
   return {'held', left}
 end
 local capacity, refill = tonumber(ARGV[4]), tonumber(ARGV[5])
 if capacity > 0 then
-  local pause = tonumber(redis.call('HGET', KEYS[3], 'until') or '') or 0
+  local pause = number(redis.call('HGET', KEYS[3], 'until'), 0, now + DAY) or 0
   if pause > now then
     return {'backing_off', pause - now}
   end
   local bucket = redis.call('HMGET', KEYS[4], 'left', 'at')
-  local tokens, at = tonumber(bucket[1] or ''), tonumber(bucket[2] or '')
+  local tokens, at = number(bucket[1], 0, capacity), number(bucket[2], 0, now + DAY)
   if tokens and at then
     tokens = math.min(capacity, tokens + math.max(0, now - at) / refill)
   else
@@ -32,13 +36,9 @@ if capacity > 0 then
     return {'exhausted', math.ceil((1 - tokens) * refill)}
   end
 end
--- The version is the time of the grant, and always larger than every one before it. A fence that
--- lies more than a day ahead is no fence of ours.
-local fence = tonumber(redis.call('GET', KEYS[2]) or '') or 0
-if fence > now + 86400000 then
-  fence = 0
-end
+-- The version is the time of the grant, and always larger than every one before it.
+local fence = number(redis.call('GET', KEYS[2]), 0, now + DAY) or 0
 local version = math.max(fence + 1, tonumber(ARGV[3]) + 1, now)
-redis.call('SET', KEYS[2], string.format('%.0f', version), 'PX', 86400000 * 7)
+redis.call('SET', KEYS[2], string.format('%.0f', version), 'PX', 7 * DAY)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {'granted', version}

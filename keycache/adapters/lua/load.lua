@@ -11,7 +11,7 @@ end
 if kind ~= 'hash' then
   return {-1, '', now} -- not ours: the caller refuses it, and has it discarded
 end
-local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '') or -1
+local version = math.floor(number(redis.call('HGET', KEYS[1], 'v'), 0, LARGEST) or -1)
 if string.format('%.0f', version) == ARGV[1] then
   return {version, false, now}
 end

@@ -4,18 +4,13 @@
 -- ARGV[5] channel that wakes every worker
 -- Returns 1 when it was kept, 0 when a newer one exists
 local version = tonumber(ARGV[1])
-local fence = tonumber(redis.call('GET', KEYS[2]) or '') or 0
-if fence > version then
+own(KEYS[1], 'hash')
+own(KEYS[2], 'string')
+own(KEYS[3], 'string')
+local fence = number(redis.call('GET', KEYS[2]), 0, LARGEST) or 0
+local held = number(redis.call('HGET', KEYS[1], 'v'), 0, LARGEST) or 0
+if fence > version or held >= version then
   return 0
-end
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'hash' then
-  local held = tonumber(redis.call('HGET', KEYS[1], 'v') or '') or 0
-  if held >= version then
-    return 0
-  end
-elseif kind ~= 'none' then
-  redis.call('DEL', KEYS[1])
 end
 redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
