@@ -31,8 +31,9 @@ def needs(program: str, remedy: str, test: str) -> str:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says which tests were not run for want of a program."""
-    for want, tests in sorted(_not_run.items()):
+    if _not_run:
         terminalreporter.section("NOT RUN here", sep="!", red=True, bold=True)
+    for want, tests in sorted(_not_run.items()):
         terminalreporter.line(f"{len(tests)} tests were NOT RUN here. {want}", red=True)
         for test in sorted(tests):
             terminalreporter.line(f"  {test}")
