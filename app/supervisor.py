@@ -88,7 +88,8 @@ Work = Callable[[Job, Connection], None]
 
 def pause_before_restart(quick_deaths: int) -> float:
     """Seconds to wait after this many quick deaths in a row: 0, 0, 0.5, 1, 2, … 30."""
-    return min(PAUSE_MAX, 0.5 * 2.0 ** (quick_deaths - 2)) if quick_deaths > 1 else 0.0
+    doublings = min(quick_deaths - 2, 10)  # beyond PAUSE_MAX, and never out of a float's range
+    return min(PAUSE_MAX, 0.5 * 2.0**doublings) if quick_deaths > 1 else 0.0
 
 
 class Lives:
