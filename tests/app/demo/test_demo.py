@@ -74,35 +74,37 @@ def all_gone(pids: set[int], seconds: float) -> bool:
     return True
 
 
-def test_tour_comes_out_as_expected_in_an_empty_directory_without_a_terminal(
-    tmp_path: Path,
-) -> None:
-    tour = subprocess.run(
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A tour taken in an empty directory without a terminal; the directory is its TMPDIR too."""
+    directory = tmp_path_factory.mktemp("tour")
+    taken = subprocess.run(
         command_line("demo", "--once"),
-        cwd=tmp_path,
-        env=environment({}),
+        cwd=directory,
+        env={**environment({}), "TMPDIR": str(directory)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert [] == [line for line in tour.stdout.splitlines() if line.startswith("FAILED")]
-    assert (0, "") == (tour.returncode, tour.stderr)
-    assert re.search(r"^(\d+) of \1 steps came out as expected\.$", tour.stdout, re.MULTILINE)
+    return taken, directory
 
 
-def test_tour_leaves_nothing_behind(tmp_path: Path) -> None:
-    subprocess.run(
-        command_line("demo", "--once"),
-        cwd=tmp_path,
-        env={**environment({}), "TMPDIR": str(tmp_path)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert [] == list(tmp_path.iterdir())
+def test_every_step_of_the_tour_comes_out_as_expected(
+    tour: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    taken, _ = tour
+    assert [] == [line for line in taken.stdout.splitlines() if line.startswith("FAILED")]
+    assert (0, "") == (taken.returncode, taken.stderr)
+    assert re.search(r"^(\d+) of \1 steps came out as expected\.$", taken.stdout, re.MULTILINE)
+
+
+def test_tour_leaves_nothing_behind(
+    tour: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    _, directory = tour
+    assert [] == list(directory.iterdir())
 
 
 def test_tour_notices_a_service_that_accepts_what_it_should_refuse(
