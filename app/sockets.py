@@ -4,11 +4,25 @@ A shared socket has one queue of connections. Whatever happens to one worker, th
 is waiting there; with a socket for each worker (SO_REUSEPORT) a queue would die with its worker.
 """
 
+import ctypes
 import errno
 import os
 import socket
+import struct
+from contextlib import suppress
 
 from keycache.errors import ConfigurationError
+
+SO_ATTACH_FILTER = 26
+"""socket(7); Python's socket module has no name for it."""
+
+ACCEPTING = 0.5
+"""Seconds for which a worker still accepts after SIGTERM. Its answers say `Connection: close`, so a
+client in conversation learns that it should go elsewhere."""
+
+DEAF_AFTER = 0.3
+"""Seconds after the workers' SIGTERM when the supervisor lets no new connection into the queue: the
+workers then have the rest of `ACCEPTING` to empty it."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted (the kernel caps it at net.core.somaxconn)."""
@@ -39,6 +53,19 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
         raise ConfigurationError([_problem(error, host, port, setting)]) from None
     listener.settimeout(0)
     return listener
+
+
+def turn_deaf(listener: socket.socket) -> None:
+    """Let no new connection into the queue of this socket, whoever shares it; what is in it stays.
+
+    Closing a listening socket resets who waits in its queue. So, before the last one is closed,
+    the kernel is told to drop what comes (a filter that passes nothing). A client that connects in
+    this moment tries again after a second, as after a lost packet, and is then refused.
+    """
+    drop_all = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # BPF_RET 0
+    program = struct.pack("HP", 1, ctypes.addressof(drop_all))
+    with suppress(OSError):  # a sandbox may forbid filters; then some may be reset
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def url(listener: socket.socket) -> str:

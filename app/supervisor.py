@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 from app.embedded import EmbeddedValkey, short_parent
 from app.settings import Settings
-from app.sockets import listen, url
+from app.sockets import DEAF_AFTER, listen, turn_deaf, url
 from keycache.errors import ConfigurationError, KeycacheError
 from metrics import multiproc_dir
 
@@ -125,17 +125,17 @@ class Worker(NamedTuple):
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
 
-    def bury(self) -> str:
-        """Release what an ended process leaves; returns how it ended, in words."""
+    def bury(self) -> tuple[str, bool]:
+        """Release what an ended process leaves. Returns how it ended, in words, and whether well
+        (as far as anybody knows)."""
         os.close(self.pidfd)
         pid = self.process.pid
         self.process.join(FORKSERVER_ANSWER)
         status = self.process.exitcode
         if status is None or status == UNKNOWN_STATUS:
-            how = "nobody knows how"
-        else:
-            how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return f"pid {pid}, {how}"
+            return f"pid {pid}, nobody knows how", True
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return f"pid {pid}, {how}", status == 0
 
 
 class Slot:
@@ -165,6 +165,7 @@ class Supervisor:
         self._valkey_end: int | None = None
         self._seal_keys: tuple[bytes, ...] = ()
         self._stop_signals = 0
+        self._clean = True
         self._announced = False
 
     def run(self) -> int:
@@ -282,10 +283,11 @@ class Supervisor:
             )
 
     def _bury(self, slot: Slot, worker: Worker) -> None:
-        how = worker.bury()
+        how, well = worker.bury()
         slot.worker = None
         multiproc_dir.forget(self._directory, slot.name)
         if self._stop_signals:
+            self._clean &= well
             return
         multiproc_dir.count_restart(self._directory)
         pause = slot.lives.ended(time.monotonic())
@@ -306,17 +308,8 @@ class Supervisor:
     def _drain(self) -> int:
         """Have the workers finish what they have begun; a second signal ends it at once."""
         logger.info("draining: requests in flight have %g s", self._settings.grace)
-        # From now on the workers hold the only ends: when the last one closes its own, a client is
-        # refused at once, and tries elsewhere, instead of waiting in a queue that nobody serves.
-        self._public.close()
-        self._admin.close()
-        for slot in self._slots:
-            if slot.worker is not None:
-                slot.worker.send(signal.SIGTERM)
-            if slot.report is not None:
-                slot.report.close()
-                slot.report = None
         deadline = time.monotonic() + self._settings.grace + KILL_MARGIN
+        self._tell_workers_to_stop()
         while self._stop_signals == 1 and (ends := self._ends()):
             left = deadline - time.monotonic()
             if left <= 0:
@@ -330,7 +323,21 @@ class Supervisor:
         late = [slot.name for slot in self._slots if slot.worker is not None]
         if late:
             logger.warning("killing %s", ", ".join(late))
-        return 1 if late else 0
+        return 0 if self._clean and not late else 1
+
+    def _tell_workers_to_stop(self) -> None:
+        for slot in self._slots:
+            if slot.worker is not None:
+                slot.worker.send(signal.SIGTERM)
+            if slot.report is not None:
+                slot.report.close()
+                slot.report = None
+        time.sleep(DEAF_AFTER)
+        for listener in (self._public, self._admin):
+            turn_deaf(listener)
+            # The workers now hold the only ends: when the last one closes its own, a client is
+            # refused at once, instead of waiting in a queue that nobody serves.
+            listener.close()
 
     def _kill_workers(self) -> None:
         for slot in self._slots:

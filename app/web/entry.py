@@ -18,7 +18,7 @@ def work(job: Job, pipe: Connection) -> None:
     """The main function of a worker: serve until SIGTERM, drain, return.
 
     Says through `pipe` that it accepts requests, or what keeps it from it. Exit status 2 for wrong
-    settings, 1 for anything else that ends it early.
+    settings, 1 for anything else that ends it early, and when a request had to be cut.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the supervisor says when we stop
     configure_logging()
@@ -27,7 +27,7 @@ def work(job: Job, pipe: Connection) -> None:
         # Imports prometheus_client, which settles at its import where it will count.
         from app.web.worker import run  # noqa: PLC0415
 
-        run(job, lambda: _say(pipe, Report()))
+        clean = run(job, lambda: _say(pipe, Report()))
     except ConfigurationError as error:
         _say(pipe, Report(error.problems, settings=True))
         sys.exit(2)
@@ -35,6 +35,7 @@ def work(job: Job, pipe: Connection) -> None:
         logger.exception("this worker cannot go on")
         _say(pipe, Report((f"{type(error).__name__}: {error}",)))
         sys.exit(1)
+    sys.exit(0 if clean else 1)
 
 
 def _say(pipe: Connection, report: Report) -> None:

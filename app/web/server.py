@@ -4,11 +4,12 @@ Draining, in this order, so that a client never loses a request that it was righ
 
 1. `Connection: close` goes into every answer from now on, to requests in flight and to those that
    still arrive on idle connections. A client in conversation learns so, and goes elsewhere.
-2. After a moment nothing more is accepted, and idle connections are closed.
-3. Requests in flight are waited for, until the grace period ends.
+2. After a moment (`ACCEPTING`) nothing more is accepted.
+3. After another one, for the requests of those who have just connected, idle connections close.
+4. Requests in flight are waited for, until the grace period ends.
 
 What cannot be avoided: a request sent on an idle connection in the very moment that we close it
-(RFC 9112 section 9.3.1; the client may repeat it). The moment of step 1 makes that rare.
+(RFC 9112 section 9.3.1; the client may repeat it). The moments before make that rare.
 """
 
 import asyncio
@@ -22,13 +23,13 @@ from sanic.config import Config
 from sanic.http.constants import Stage
 
 from app.settings import HEADER_BYTES
-from app.sockets import BACKLOG
+from app.sockets import ACCEPTING, BACKLOG
 from app.web.answers import answer_errors_in_json
 
 logger = logging.getLogger("keycache.web")
 
 LINGER = 0.5
-"""Seconds of step 1. Longer than a busy client's pause between two requests on one connection."""
+"""Seconds between steps 2 and 3: longer than it takes to send a request on a new connection."""
 
 Application = Sanic[Config, Any]
 
@@ -117,8 +118,11 @@ async def start(app: Application, listener: socket.socket) -> Server:
     return server
 
 
-async def drain(servers: Sequence[Server], seconds: float) -> None:
-    """Drain all servers together, within `seconds`, then run their stop listeners."""
+async def drain(servers: Sequence[Server], seconds: float) -> bool:
+    """Drain all servers together, within `seconds`, then run their stop listeners.
+
+    Returns whether all requests in flight were answered.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     for server in servers:
@@ -126,19 +130,23 @@ async def drain(servers: Sequence[Server], seconds: float) -> None:
         for connection in server.connections:
             if connection.http is not None:
                 connection.http.keep_alive = False
-    await asyncio.sleep(min(LINGER, seconds))
+    await asyncio.sleep(min(ACCEPTING, seconds))
     for server in servers:
         server.server.close()
+    linger_until = min(loop.time() + LINGER, deadline)
     while any(server.connections for server in servers) and loop.time() < deadline:
-        for server in servers:
-            _close_idle(server)
+        if loop.time() >= linger_until:
+            for server in servers:
+                _close_idle(server)
         await asyncio.sleep(0.02)
+    clean = not any(server.connections for server in servers)
     for server in servers:
         await server.before_stop()
         for connection in list(server.connections):  # each leaves the set
             logger.warning("a request was cut: the grace period of %g s is over", seconds)
             connection.abort()
         await server.after_stop()
+    return clean
 
 
 def _close_idle(server: Server) -> None:

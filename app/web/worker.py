@@ -18,16 +18,18 @@ from metrics.observer import PrometheusObserver, flush_all
 logger = logging.getLogger("keycache.worker")
 
 
-def run(job: Job, ready: Callable[[], None]) -> None:
+def run(job: Job, ready: Callable[[], None]) -> bool:
     """Serve until told to stop, then drain. `ready` is called when requests are accepted.
 
-    Raises ConfigurationError when the settings cannot work.
+    Returns whether every request was answered, none cut. Raises ConfigurationError when the
+    settings cannot work.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(job, ready))
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner:
+        return runner.run(_serve(job, ready))
 
 
-async def _serve(job: Job, ready: Callable[[], None]) -> None:
+async def _serve(job: Job, ready: Callable[[], None]) -> bool:
     stop = asyncio.Event()
     _stop_when_told(stop)
     settings = job.settings
@@ -44,8 +46,9 @@ async def _serve(job: Job, ready: Callable[[], None]) -> None:
     ready()
     await stop.wait()
     # The admin application first: its stop listeners need nothing, the other's close the runtime.
-    await drain(servers[::-1], settings.grace)
+    clean = await drain(servers[::-1], settings.grace)
     flush_all()  # processes of multiprocessing's fork server run no atexit
+    return clean
 
 
 def _stop_when_told(stop: asyncio.Event) -> None:

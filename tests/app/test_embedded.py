@@ -42,7 +42,8 @@ def test_it_has_no_tcp_port_and_keeps_nothing_on_disk(valkey: EmbeddedValkey) ->
     assert config == {"port": "0", "save": "", "appendonly": "no"}
 
 
-def test_only_its_user_may_open_the_socket(valkey: EmbeddedValkey, directory: Path) -> None:
+@pytest.mark.usefixtures("valkey")
+def test_only_its_user_may_open_the_socket(directory: Path) -> None:
     assert stat.S_IMODE((directory / "valkey.sock").stat().st_mode) == 0o700
 
 

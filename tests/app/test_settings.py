@@ -3,7 +3,6 @@
 import pickle
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,7 +87,7 @@ WRONG = [
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("KEYCACHE_ISSUER", ISSUER)
     monkeypatch.setenv("KEYCACHE_AUDIENCE", "api")
     return monkeypatch

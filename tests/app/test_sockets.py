@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from app.sockets import listen, url
+from app.sockets import listen, turn_deaf, url
 from keycache.errors import ConfigurationError
 
 
@@ -28,3 +28,16 @@ def test_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         listen(host, 0, "")
     assert caught.value.problems[0].startswith(f"KEYCACHE_HOST: {host!r} is no address of this")
+
+
+def test_deaf_listener_keeps_its_queue_and_lets_nobody_in() -> None:
+    with listen("127.0.0.1", 0, "") as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address, 5) as waiting:
+            turn_deaf(listener)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, 0.2)
+            accepted, _ = listener.accept()
+            with accepted:
+                waiting.sendall(b"heard")
+                assert accepted.recv(5) == b"heard"

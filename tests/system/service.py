@@ -24,7 +24,7 @@ class Answer(NamedTuple):
     headers: dict[str, str]
     body: bytes
 
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401 - whatever was sent
         return json.loads(self.body)
 
 
