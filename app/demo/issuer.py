@@ -300,8 +300,7 @@ class DemoIssuer:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # a request that hangs on purpose must not hold `stop()`
+    daemon_threads = True  # a request that hangs on purpose must not hold `stop()`
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], issuer: DemoIssuer) -> None:

@@ -1,6 +1,7 @@
 """`keycache keys`, against a real issuer and real servers."""
 
 import json
+import re
 
 import pytest
 import redis
@@ -45,6 +46,29 @@ def test_skipped_key_is_listed_with_its_reason(
     (found,) = keycache("keys", "--json", REDIS_URL=valkey_url).json["issuers"]
     assert ["shared-secret"] == [key["kid"] for key in found["skipped"]]
     assert found["skipped"][0]["reason"]
+
+
+def test_skipped_key_is_a_line_for_people_too(
+    keycache: Keycache, issuer: DemoIssuer, valkey_url: str
+) -> None:
+    document = issuer.jwks()
+    document["keys"].append({"kty": "oct", "kid": "shared-secret", "k": "AAAA"})
+    issuer.malformed(json.dumps(document).encode())
+    keycache("warm", REDIS_URL=valkey_url)
+    assert re.search(
+        " shared-secret .* skipped: [a-z_]+", keycache("keys", REDIS_URL=valkey_url).out
+    )
+
+
+@pytest.mark.parametrize(("stale", "state"), [("3600", "stale"), ("0", "dead")])
+def test_keys_past_their_time_are_exit_1(
+    keycache: Keycache, issuer: DemoIssuer, valkey_url: str, stale: str, state: str
+) -> None:
+    issuer.max_age = 0
+    short = {"REDIS_URL": valkey_url, "TTL_MIN": "0.001", "STALE": stale}
+    keycache("warm", **short)
+    run = keycache("keys", "--json", **short)
+    assert (1, state) == (run.code, run.json["issuers"][0]["state"])
 
 
 @pytest.mark.parametrize("kid", ["[red]", "[/]", "a" * 128])
