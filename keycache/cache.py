@@ -20,12 +20,17 @@ from keycache.interfaces import Clock
 
 
 class Held(NamedTuple):
-    """What is held in memory: the key set, its record, its moments, and the tier it came from."""
+    """What is held in memory: the key set, its record, its moments, and the tier it came from.
+
+    provisional: fetched while the shared cache did not answer. Its version only counts on from the
+    last shared one and orders nothing between workers.
+    """
 
     key_set: KeySet
     record: Record
     freshness: Freshness
     tier: Tier
+    provisional: bool = False
 
 
 class _Waiter:
@@ -85,7 +90,7 @@ class KeyCache:
         self._negative_ttl = negative_ttl
         self._negative_size = negative_size
         self._negative: dict[str, float] = {}
-        self._waiters: set[_Waiter] = set()
+        self._waiters: dict[_Waiter, None] = {}  # in the order in which they came
         self._closed_until = 0.0
         self._closed_because = ""
 
@@ -124,7 +129,7 @@ class KeyCache:
         if len(self._waiters) >= self._max_waiters:
             raise UnavailableError("Too many requests wait for the issuer's keys.", retry_after=1)
         waiter = _Waiter(kid, alg)
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         self.wanted()
         try:
             async with asyncio.timeout(self._wait):
@@ -134,7 +139,7 @@ class KeyCache:
                 "The issuer's keys did not arrive in time.", retry_after=1
             ) from None
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]
 
     def age(self, now: float) -> Age:
         """How old the keys in memory are."""
@@ -161,10 +166,16 @@ class KeyCache:
         """Whether somebody waits for a key, and has no answer yet."""
         return any(not waiter.answer.done() for waiter in self._waiters)
 
-    def asking(self) -> "Questions":
-        """Those who wait now and whose question has no date yet; call it before asking the shared
-        clock, and `date` with what that said."""
+    def undated(self) -> "Questions":
+        """The questions of those who wait and that have no date yet.
+
+        Take them before asking the shared clock, and date them with what that said.
+        """
         return Questions([waiter for waiter in self._waiters if waiter.asked_ms is None])
+
+    def unanswered(self) -> "Questions":
+        """The questions of all who wait: each was asked before the lease that is granted next."""
+        return Questions([waiter for waiter in self._waiters if not waiter.answer.done()])
 
     def install(self, held: Held) -> None:
         """Replace what is held, and answer everybody whom it answers. Older versions are ignored.

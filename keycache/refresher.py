@@ -10,7 +10,10 @@ One task in every worker does a *turn* whenever its timer, a waiting request or 
     install  into this worker's memory; the others hear of the new version and load it.
 
 A failure anywhere changes when to try again, and never the keys. When the shared cache does not
-answer, the same turn goes on with this process's own lease and budget.
+answer, the same turn goes on with this process's own lease and budget. What it fetches then is
+*provisional*: good keys, but with no version that others could compare, since no two hosts have
+the same clock. It is never shared. As soon as the shared cache answers again, an answer that was
+fetched after that moment, by whichever worker, takes its place.
 """
 
 import asyncio
@@ -100,6 +103,8 @@ class Refresher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._restore_from = 0.0
+        self._stored = 0  # the newest version that we know to have been in the store
+        self._reconnected_ms = 0  # when the store answered again, by its clock; 0: it has not
         cache.wanted = self._wake.set
 
     def changed(self) -> None:
@@ -135,6 +140,7 @@ class Refresher:
             adopted = await self._look()
             turn = await self._ask(self._lease, force=force)
         except StoreError as error:
+            self._reconnected_ms = 0
             turn = await self._ask(self._local, force=force)
             turn = turn._replace(store_failure=error)
         if turn.result is None and adopted:
@@ -145,14 +151,21 @@ class Refresher:
 
     async def _look(self) -> bool:
         """Adopt what the store holds, if it is newer; fill it, if it holds less than we do."""
-        questions = self._cache.asking()
+        questions = self._cache.undated()
         loaded = await self._store.load(self._source, self._cache.version)
         questions.date(loaded.now_ms)
+        self._reconnected_ms = self._reconnected_ms or loaded.now_ms
+        if self._provisional and loaded.version < self._reconnected_ms:
+            return False
         if loaded.record is not None:
             return await self._adopt(loaded.record, loaded.version)
         if loaded.version == 0:
             await self._restore()
         return False
+
+    @property
+    def _provisional(self) -> bool:
+        return self._cache.held is not None and self._cache.held.provisional
 
     async def _adopt(self, sealed: bytes, version: int) -> bool:
         try:
@@ -163,6 +176,10 @@ class Refresher:
                 await self._store.discard(self._source, version)
                 await self._restore()
             return False
+        if version < self._cache.version:  # our own could not be saved when it was fetched
+            await self._restore()
+            return False
+        self._stored = max(self._stored, version)
         if age(held.freshness, self._clock.now()) is Age.DEAD:
             return False
         return self._install(held)
@@ -171,8 +188,8 @@ class Refresher:
         record = unseal(sealed, self._source, self._policy.seal_keys)
         if record.version != version:
             raise RecordError("version", "its version is not the one it is kept under")
-        if record.version < self._cache.version:
-            raise RecordError("rolled_back", "older than what this worker has seen")
+        if record.version < self._stored:
+            raise RecordError("rolled_back", "older than what this worker has seen there")
         if record.fetched_at > self._clock.now() + MAX_SKEW:
             raise RecordError("future", "from a host whose clock is more than a minute ahead")
         try:
@@ -200,10 +217,12 @@ class Refresher:
         cause = self._need(force=force)
         if cause is None:
             return Turn(None, self._until_due())
-        questions = self._cache.asking()
+        questions = self._cache.unanswered()
         grant = await lease.acquire(self._source, cause, self._cache.version)
         if isinstance(grant, Refusal):
             return self._refused(cause, grant)
+        if lease is not self._lease:
+            grant = grant._replace(version=self._cache.version + 1)
         questions.date(grant.version)
         return await self._fetch(lease, cause, grant)
 
@@ -218,8 +237,10 @@ class Refresher:
                 return Cause.EXPIRED
             case Age.DUE:
                 return Cause.AHEAD if not self._cache.waiting else Cause.UNKNOWN_KID
+            case Age.FRESH if self._cache.waiting:
+                return Cause.UNKNOWN_KID
             case Age.FRESH:
-                return Cause.UNKNOWN_KID if self._cache.waiting else None
+                return Cause.AHEAD if self._provisional and self._reconnected_ms else None
 
     def _until_due(self) -> float:
         """Seconds until the next look: the poll, or sooner when the keys become due."""
@@ -248,15 +269,16 @@ class Refresher:
                 self._issuer, held.etag if held else None, held.last_modified if held else None
             )
             record = self._record(answer, held, grant, fetched_at)
-            fresh = self._hold(record, Tier.ISSUER)
+            fresh = self._hold(record, Tier.ISSUER)._replace(provisional=lease is not self._lease)
         except JWKSError as error:
             self._report_failure(cause, error.code, error.details, started)
             return await self._failed(lease, grant, error)
-        store_failure: StoreError | None = None
-        try:
-            kept = await self._save(record, holder=grant.holder)
-        except StoreError as error:
-            kept, store_failure = True, error  # ours is the newest that we know of
+        kept, store_failure = True, None
+        if not fresh.provisional:
+            try:
+                kept = await self._save(record, holder=grant.holder)
+            except StoreError as error:
+                store_failure = error  # ours is still the newest that we know of
         if not kept:
             self._report(cause, Result.SUPERSEDED, started)
             return Turn(Result.SUPERSEDED, 0.0)
@@ -303,8 +325,12 @@ class Refresher:
 
     async def _save(self, record: Record, *, holder: str) -> bool:
         sealed = seal(record, self._source, self._policy.seal_keys, self._nonce())
-        keep = record.fetched_at + record.ttl + self._policy.lifetimes.stale - self._clock.now()
-        return await self._store.save(self._source, sealed, record.version, max(1.0, keep), holder)
+        ends = record.fetched_at + record.ttl + self._policy.lifetimes.stale
+        keep = max(1.0, ends - self._clock.now())
+        kept = await self._store.save(self._source, sealed, record.version, keep, holder)
+        if kept:
+            self._stored = max(self._stored, record.version)
+        return kept
 
     def _hold(self, record: Record, tier: Tier) -> Held:
         lifetimes = self._policy.lifetimes

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
@@ -31,6 +31,11 @@ from keycache.events import Observer, StoreChanged
 LONGEST_BREAK = 4.0
 """Seconds: after this at the latest a Redis that failed is tried again."""
 
+
+SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+)
 
 Connection = Redis | RedisCluster
 
@@ -64,7 +69,8 @@ class RedisClient:
                     answer = await self.connection.evalsha(sha, len(keys), *keys, *arguments)
                 except NoScriptError:
                     answer = await self.connection.eval(script, len(keys), *keys, *arguments)
-        except (RedisError, OSError, TimeoutError, ValueError) as error:
+        except Exception as error:
+            # Not RedisError alone: an answer that is none makes the client raise anything.
             self._failures += 1
             pause = min(LONGEST_BREAK, 0.25 * 2 ** min(self._failures, 8))
             self._closed_until = loop.time() + pause
@@ -80,7 +86,7 @@ class RedisClient:
         try:
             async with asyncio.timeout(self._deadline):
                 info = await self.connection.info("server")
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:
             raise StoreError(f"{type(error).__name__}: {error}"[:200]) from error
         product = info.get("server_name", "redis")
         return f"{product} {info.get(f'{product}_version', info.get('redis_version', '?'))}"
@@ -90,6 +96,11 @@ class RedisClient:
         try:
             async with asyncio.timeout(self._deadline):
                 await self.connection.aclose()
+                if isinstance(self.connection, Redis):
+                    pool = self.connection.connection_pool
+                    if isinstance(pool, SentinelConnectionPool):
+                        for sentinel in pool.sentinel_manager.sentinels:
+                            await sentinel.aclose()
         except (RedisError, OSError, TimeoutError):
             return
 
@@ -101,56 +112,67 @@ class RedisClient:
 
 
 def connection(url: str, connect: float, timeout: float) -> Connection:
-    """A client for this URL. Raises ConfigurationError."""
+    """A client for this URL. Raises ConfigurationError, which repeats nothing of the URL: a slip in
+    it can make a piece of the password look like a port.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise ConfigurationError([f"redis_url: must begin with one of {'://, '.join(SCHEMES)}://"])
     options: dict[str, Any] = {
         "socket_connect_timeout": connect,
         "socket_timeout": timeout,
         "socket_keepalive": True,
         "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
     }
-    once = Retry(NoBackoff(), 0)
-    scheme, _, _ = url.partition("://")
-    kind = scheme.partition("+")[2]
     try:
-        if kind == "":
-            if scheme == "unix":
-                del options["socket_keepalive"]
-            return Redis.from_url(url, retry=once, **options)
-        parts = urlsplit(url)
-        user, _, hosts = parts.netloc.rpartition("@")
-        name, _, password = user.partition(":")
-        options |= {
-            "username": unquote(name) or None,
-            "password": unquote(password) or None,
-            "ssl": scheme.startswith("rediss"),
-        }
-        addresses = [_address(host) for host in hosts.split(",")]
-        if kind == "cluster":
-            nodes = [ClusterNode(host, port) for host, port in addresses]
-            return RedisCluster(
-                startup_nodes=nodes, cluster_error_retry_attempts=1, retry=once, **options
-            )
-        if kind == "sentinel":
-            service, _, database = parts.path.strip("/").partition("/")
-            timeouts = {
-                name: options[name] for name in ("socket_connect_timeout", "socket_timeout")
-            }
-            options |= {"db": int(database or 0), "retry": once}
-            sentinel = Sentinel(addresses, sentinel_kwargs=timeouts, **options)  # type: ignore[no-untyped-call]
-            master: Redis = sentinel.master_for(service)
-            return master
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError([f"redis_url: {error}"]) from error
-    raise ConfigurationError(
-        [f"redis_url: {scheme!r} is none of redis, rediss, unix, redis+sentinel, redis+cluster"]
-    )
+        if "+" in scheme:
+            return _of_several(url, options)
+        if scheme == "unix":
+            del options["socket_keepalive"]
+            if not urlsplit(url).path:
+                raise ConfigurationError(["redis_url: unix:// needs the path of the socket"])
+        client = Redis.from_url(url, **options)
+        # Made now, and thrown away, because it is what reads the options behind the question mark.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (ValueError, TypeError):
+        problem = (
+            "redis_url: cannot be read: port and database must be numbers, and in a password"
+            " every character but letters and digits is written as %XX"
+        )
+        raise ConfigurationError([problem]) from None
+    return client
 
 
-def _address(host: str) -> tuple[str, int]:
+def _of_several(url: str, options: dict[str, Any]) -> Connection:
+    parts = urlsplit(url)
+    user, _, hosts = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    options = options | {
+        "username": unquote(name) or None,
+        "password": unquote(password) or None,
+        "ssl": parts.scheme.startswith("rediss"),
+    }
+    if parts.scheme.endswith("+cluster"):
+        nodes = [ClusterNode(*_address(host, 6379)) for host in hosts.split(",")]
+        options["retry"] = Retry(NoBackoff(), 1)  # once more, where a slot has moved to
+        return RedisCluster(startup_nodes=nodes, **options)
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service:
+        raise ConfigurationError(["redis_url: redis+sentinel:// needs /service after the hosts"])
+    timeouts = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
+    options["db"] = int(database or 0)
+    addresses = [_address(host, 26379) for host in hosts.split(",")]
+    sentinel = Sentinel(addresses, sentinel_kwargs=timeouts, **options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(service)
+    return master
+
+
+def _address(host: str, default: int) -> tuple[str, int]:
     parts = urlsplit(f"//{host}")
     if not parts.hostname:
-        raise ValueError("a host is missing")
-    return parts.hostname, parts.port or 6379
+        raise ConfigurationError(["redis_url: a host is missing"])
+    return parts.hostname, parts.port or default
 
 
 @cache

@@ -1,13 +1,13 @@
 """RedisAnnouncements: hears over pub/sub that a source has a new version.
 
-Pub/sub promises nothing: what is sent while a subscriber is away is lost. So after every
-subscription every source is reported as changed, and the refreshers poll besides.
+Pub/sub promises nothing: what is sent while a subscriber is away is lost. So every confirmation of
+a subscription reports its source as changed, as a message does: from then on nothing is missed. And
+the refreshers poll besides.
 """
 
 import asyncio
 from collections.abc import Callable
-
-from redis.exceptions import RedisError
+from contextlib import suppress
 
 from keycache.adapters.redis_client import RedisClient
 from keycache.adapters.redis_names import names
@@ -29,22 +29,21 @@ class RedisAnnouncements:
         """See `Announcements.listen`."""
         channels = {names(source).changed.encode(): source for source in sources}
         while True:
-            try:
+            with suppress(Exception):  # a bug in the client must not end all listening
                 await self._subscribed(channels, changed)
-            except (RedisError, OSError, TimeoutError):
-                await asyncio.sleep(RETRY)
+            await asyncio.sleep(RETRY)
 
     async def _subscribed(
         self, channels: dict[bytes, KeySource], changed: Callable[[KeySource], None]
     ) -> None:
-        pubsub = self._client.connection.pubsub()
+        connection = self._client.connection
+        await connection.initialize()  # a cluster's client knows no node before
+        pubsub = connection.pubsub()
         try:
             await pubsub.subscribe(*channels)
-            for source in channels.values():
-                changed(source)
             while True:
                 # A time-out here is silence, not a failure: get_message then returns None.
-                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=30.0)
+                message = await pubsub.get_message(timeout=30.0)
                 if message is not None and message["channel"] in channels:
                     changed(channels[message["channel"]])
         finally:
