@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -198,7 +199,9 @@ def test_kid_that_no_token_could_name_is_skipped(kid: object) -> None:
     assert "bad_kid" == skip_reason(jwk("RS256", kid=kid))
 
 
-@pytest.mark.parametrize("kty", [ABSENT, None, 1, [], {}, "", "rsa", "AKP", "oct", "none", "\ud800"])
+@pytest.mark.parametrize(
+    "kty", [ABSENT, None, 1, [], {}, "", "rsa", "AKP", "oct", "none", "\ud800"]
+)
 def test_unknown_kty_is_skipped(kty: object) -> None:
     assert "unknown_kty" == skip_reason(jwk("RS256", kty=kty))
 
@@ -396,6 +399,20 @@ def test_identity_of_ed25519_verifies_what_nobody_signed() -> None:
 
     # Returns without InvalidSignature: this is why the key is refused.
     ed25519.Ed25519PublicKey.from_public_bytes(identity).verify(identity + bytes(32), b"anything")
+
+
+def test_point_of_order_4_of_ed448_verifies_what_nobody_signed() -> None:
+    weak = ed448.Ed448PublicKey.from_public_bytes(bytes(57))  # y is 0
+
+    def verifies(point: bytes) -> bool:
+        try:
+            weak.verify(point + bytes(57), b"anything")
+        except InvalidSignature:
+            return False
+        return True
+
+    points = {code for point in ED448.small_order_points() for code in ED448.encodings(point)}
+    assert any(verifies(point) for point in points)
 
 
 def test_neighbours_of_small_order_points_are_no_weak_keys() -> None:

@@ -52,7 +52,7 @@ def test_bytes_are_an_object_or_a_value_error(data: bytes) -> None:
         b"{'a': 1}",
         b'{"a": 1,}',
         b'{"a" 1}',
-        b'{a: 1}',
+        b"{a: 1}",
         b'{"a": 01}',
         b'{"a": +1}',
         b'{"a": .5}',

@@ -94,7 +94,9 @@ def test_octet_outside_ascii_is_refused() -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-@pytest.mark.parametrize("change", ["{}=", "{}==", " {}", "{}\n", "{}\x00", "{}é", "{}\udcff", "+{}"])
+@pytest.mark.parametrize(
+    "change", ["{}=", "{}==", " {}", "{}\n", "{}\x00", "{}é", "{}\udcff", "+{}"]
+)
 def test_every_segment_is_read_strictly(position: int, change: str) -> None:
     segments = [HEADER, PAYLOAD, "c2ln"]
     segments[position] = change.format(segments[position])

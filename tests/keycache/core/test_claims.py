@@ -1,0 +1,343 @@
+"""What a token must say: both sides of every boundary, and claims that nobody can change."""
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from math import inf, nan
+from typing import Any
+
+import pytest
+from sanic import response
+
+from keycache.core.claims import LATEST, Claims, check_claims, check_times, freeze, scopes
+from keycache.core.token import Header
+from keycache.errors import Reason, TokenError
+from tests.keycache.core.forge import ABSENT, NOW, claims, issuer
+
+WRONG_NUMBERS = [
+    "1700000300",
+    "",
+    "NaN",
+    True,
+    False,
+    [],
+    [NOW],
+    {},
+    None,
+    nan,
+    inf,
+    -inf,
+    -1,
+    -0.5,
+]
+TOO_LATE = [LATEST + 1, LATEST + 0.5, 1e308, 10**400, (NOW + 300) * 1000]
+
+
+def outcome(
+    payload: dict[str, Any], now: float = NOW, token_type: str = "jwt", **policy: object
+) -> str:
+    """ "accepted" or the reason of the refusal."""
+    try:
+        check_claims(Header("ES256", "a", token_type), payload, issuer(**policy), now)
+    except TokenError as error:
+        return error.reason
+    return "accepted"
+
+
+def test_good_claims_are_accepted() -> None:
+    assert "accepted" == outcome(claims())
+
+
+# exp (RFC 7519 section 4.1.4)
+
+
+@pytest.mark.parametrize("leeway", [0, 0.5, 30])
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [(-1, "accepted"), (-0.001, "accepted"), (0, "expired"), (0.001, "expired"), (1, "expired")],
+)
+def test_token_expires_on_the_second_it_names(leeway: float, after: float, expected: str) -> None:
+    assert expected == outcome(claims(exp=NOW), NOW + leeway + after, leeway=leeway)
+
+
+def test_exp_may_be_a_fraction() -> None:
+    outcomes = [outcome(claims(exp=NOW + 0.5), now) for now in (NOW + 0.25, NOW + 0.5)]
+
+    assert ["accepted", "expired"] == outcomes
+
+
+@pytest.mark.parametrize("exp", [0, 0.0, -0.0])
+def test_epoch_is_a_date_and_has_passed(exp: float) -> None:
+    assert Reason.EXPIRED == outcome(claims(exp=exp))
+
+
+@pytest.mark.parametrize(
+    ("exp", "expected"), [(ABSENT, Reason.MISSING_CLAIM), (None, Reason.MISSING_CLAIM)]
+)
+def test_token_without_exp_is_refused(exp: object, expected: str) -> None:
+    assert expected == outcome(claims(exp=exp))
+
+
+@pytest.mark.parametrize("exp", [value for value in WRONG_NUMBERS if value is not None])
+def test_exp_that_is_no_number_is_refused_and_not_ignored(exp: object) -> None:
+    assert Reason.INVALID_CLAIM == outcome(claims(exp=exp))
+
+
+# nbf and iat (RFC 7519 sections 4.1.5 and 4.1.6)
+
+
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+@pytest.mark.parametrize("leeway", [0, 0.5, 30])
+@pytest.mark.parametrize(
+    ("after", "expected"), [(-1, "not_yet_valid"), (-0.001, "not_yet_valid"), (0, "accepted")]
+)
+def test_token_is_valid_from_the_second_it_names(
+    name: str, leeway: float, after: float, expected: str
+) -> None:
+    payload = claims(**{name: NOW})
+
+    assert expected == outcome(payload, NOW - leeway + after, leeway=leeway)
+
+
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+def test_nbf_and_iat_may_be_missing(name: str) -> None:
+    assert "accepted" == outcome(claims(**{name: ABSENT}))
+
+
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+@pytest.mark.parametrize("value", WRONG_NUMBERS)
+def test_nbf_and_iat_that_are_no_numbers_are_refused_and_not_ignored(
+    name: str, value: object
+) -> None:
+    assert Reason.INVALID_CLAIM == outcome(claims(**{name: value}))
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("value", TOO_LATE)
+def test_date_after_the_year_9999_is_a_mistake(name: str, value: float) -> None:
+    assert Reason.INVALID_CLAIM == outcome(claims(**{name: value}))
+
+
+def test_last_second_of_the_year_9999_is_a_date() -> None:
+    assert "accepted" == outcome(claims(exp=LATEST))
+
+
+def test_validity_is_what_the_checks_say_leeway_included() -> None:
+    validity = check_times(claims(exp=NOW + 10, nbf=NOW - 20, iat=NOW - 5), 2, NOW)
+
+    assert (NOW - 7, NOW + 12) == (validity.starts, validity.ends)
+
+
+def test_token_without_nbf_and_iat_has_always_been_valid() -> None:
+    assert -inf == check_times(claims(), 0, NOW).starts
+
+
+# aud (RFC 7519 section 4.1.3)
+
+
+@pytest.mark.parametrize("aud", ["api", ["api"], ["other", "api"], ["api", "api"]])
+def test_token_that_names_us_is_accepted(aud: object) -> None:
+    assert "accepted" == outcome(claims(aud=aud))
+
+
+@pytest.mark.parametrize(
+    "aud",
+    ["", "ap", "api2", "API", " api", "api ", "a", "other", [], ["other"], [""], ["a", "p", "i"]],
+)
+def test_token_that_does_not_name_us_is_for_another_audience(aud: object) -> None:
+    assert Reason.WRONG_AUDIENCE == outcome(claims(aud=aud))
+
+
+@pytest.mark.parametrize(
+    "aud", [1, True, {}, {"api": 1}, {"api": "api"}, [["api"]], ["api", 1], ["api", None], [{}]]
+)
+def test_aud_of_another_shape_is_invalid(aud: object) -> None:
+    assert Reason.INVALID_CLAIM == outcome(claims(aud=aud))
+
+
+@pytest.mark.parametrize("aud", [ABSENT, None])
+def test_token_without_aud_is_refused(aud: object) -> None:
+    assert Reason.MISSING_CLAIM == outcome(claims(aud=aud))
+
+
+def test_one_of_several_audiences_is_enough() -> None:
+    assert "accepted" == outcome(claims(aud=["b", "x"]), audiences=("a", "b"))
+
+
+# sub, jti, client_id
+
+
+@pytest.mark.parametrize("name", ["sub", "jti", "client_id"])
+@pytest.mark.parametrize("value", [None, 1, 1.5, True, [], ["alice"], {}])
+def test_name_that_is_no_string_is_invalid(name: str, value: object) -> None:
+    assert Reason.INVALID_CLAIM == outcome(claims(**{name: value}))
+
+
+@pytest.mark.parametrize("name", ["sub", "jti", "client_id"])
+def test_name_may_be_missing(name: str) -> None:
+    assert "accepted" == outcome(claims(**{name: ABSENT}))
+
+
+# Required claims and types
+
+
+@pytest.mark.parametrize("name", ["exp", "aud", "iss", "email"])
+@pytest.mark.parametrize("value", [ABSENT, None])
+def test_required_claim_that_is_missing_or_null_is_refused(name: str, value: object) -> None:
+    assert Reason.MISSING_CLAIM == outcome(
+        claims(**{"email": "a@b", name: value}), require=("email",)
+    )
+
+
+@pytest.mark.parametrize("value", [False, 0, "", [], {}])
+def test_required_claim_may_say_nothing_but_must_be_there(value: object) -> None:
+    assert "accepted" == outcome(claims(email=value), require=("email",))
+
+
+@pytest.mark.parametrize("typ", ["", "jwt", "at+jwt"])
+def test_type_of_a_token_for_an_api_is_accepted(typ: str) -> None:
+    assert "accepted" == outcome(claims(), token_type=typ)
+
+
+@pytest.mark.parametrize(
+    "typ", ["dpop+jwt", "logout+jwt", "secevent+jwt", "jose", "jwt2", "application/jwt", "none"]
+)
+def test_token_made_for_another_purpose_is_refused(typ: str) -> None:
+    assert Reason.WRONG_TYPE == outcome(claims(), token_type=typ)
+
+
+PROFILE = claims(client_id="app", iat=NOW, jti="1")
+
+
+def test_access_token_of_rfc_9068_is_accepted() -> None:
+    assert "accepted" == outcome(PROFILE, token_type="at+jwt", typ=("at+jwt",))
+
+
+@pytest.mark.parametrize("typ", ["", "jwt", "at+jwt2"])
+def test_profile_of_rfc_9068_takes_no_other_type(typ: str) -> None:
+    assert Reason.WRONG_TYPE == outcome(PROFILE, token_type=typ, typ=("at+jwt",))
+
+
+@pytest.mark.parametrize("name", ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"])
+def test_profile_of_rfc_9068_requires_each_of_its_claims(name: str) -> None:
+    payload = {key: value for key, value in PROFILE.items() if key != name}
+
+    assert Reason.MISSING_CLAIM == outcome(payload, token_type="at+jwt", typ=("at+jwt",))
+
+
+def test_at_jwt_beside_another_type_does_not_bring_the_profile() -> None:
+    assert "accepted" == outcome(claims(), token_type="at+jwt", typ=("at+jwt", "jwt"))
+
+
+def test_configured_type_is_compared_as_a_media_type() -> None:
+    typ = ("application/Special+JWT",)
+
+    assert "accepted" == outcome(claims(), token_type="special+jwt", typ=typ)
+
+
+# Scopes
+
+
+@pytest.mark.parametrize(
+    ("payload", "granted"),
+    [
+        ({}, set()),
+        ({"scope": ""}, set()),
+        ({"scope": "read  write read"}, {"read", "write"}),
+        ({"scp": "read"}, {"read"}),
+        ({"scp": ["read", "write"]}, {"read", "write"}),
+        ({"scp": ("read",)}, {"read"}),
+        ({"scope": "read", "scp": ["write"]}, {"read", "write"}),
+        ({"scope": ["read", 1, None, ["write"]]}, {"read"}),
+        ({"scope": 1, "scp": {"read": True}}, set()),
+        ({"scope": None, "scp": True}, set()),
+        ({"scopes": "read", "permissions": ["write"]}, set()),
+    ],
+)
+def test_scopes_are_words_and_anything_else_grants_nothing(
+    payload: dict[str, object], granted: set[str]
+) -> None:
+    assert granted == scopes(payload)
+
+
+def test_list_of_scopes_is_not_split() -> None:
+    assert {"read write"} == scopes({"scp": ["read write"]})
+
+
+# Claims are handed to every request with the same token
+
+DEEP: dict[str, Any] = {"sub": "alice", "realm_access": {"roles": ["user", {"a": [1, None]}]}}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda it: it.__setitem__("sub", "admin"),
+        lambda it: it.__setitem__("new", 1),
+        lambda it: it.__delitem__("sub"),
+        lambda it: it.__ior__({"sub": "admin"}),
+        lambda it: it.update(sub="admin"),
+        lambda it: it.setdefault("new", 1),
+        lambda it: it.pop("sub"),
+        lambda it: it.popitem(),
+        lambda it: it.clear(),
+        lambda it: it["realm_access"].__setitem__("roles", ["admin"]),
+        lambda it: it["realm_access"].update(roles=["admin"]),
+        lambda it: it["realm_access"]["roles"][1].clear(),
+    ],
+)
+def test_claims_cannot_be_changed_however_deep(write: Callable[[Any], object]) -> None:
+    frozen = freeze(DEEP)
+    with pytest.raises(TypeError, match="cannot be changed"):
+        write(frozen)
+
+    assert freeze(DEEP) == frozen
+
+
+def test_lists_in_claims_are_tuples() -> None:
+    assert ("user", {"a": (1, None)}) == freeze(DEEP)["realm_access"]["roles"]
+
+
+def test_claims_take_no_attributes() -> None:
+    with pytest.raises(AttributeError):
+        freeze(DEEP).admin = True  # type: ignore[attr-defined]
+
+
+def test_claims_do_not_follow_the_payload_they_were_made_of() -> None:
+    payload = copy.deepcopy(DEEP)
+    frozen = freeze(payload)
+    payload["realm_access"]["roles"].append("admin")
+
+    assert freeze(DEEP) == frozen
+
+
+def test_claims_are_a_dict_and_their_copy_may_be_changed() -> None:
+    copied = dict(freeze(DEEP))
+    copied["sub"] = "bob"
+
+    assert "bob" == copied["sub"]
+    assert isinstance(freeze(DEEP), dict)
+
+
+def test_claims_are_written_as_json() -> None:
+    assert DEEP == json.loads(json.dumps(freeze(DEEP)))
+
+
+def test_claims_are_written_by_sanic() -> None:
+    body = response.json({"user": freeze(DEEP)}).body
+    assert body is not None
+
+    assert {"user": DEEP} == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))],  # noqa: S301
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_copied_claims_are_claims(duplicate: Callable[[Claims], Claims]) -> None:
+    copied = duplicate(freeze(DEEP))
+
+    assert freeze(DEEP) == copied
+    assert [Claims, Claims] == [type(copied), type(copied["realm_access"])]
