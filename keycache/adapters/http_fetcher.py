@@ -8,6 +8,7 @@ where nobody configured), nothing is decompressed, and the environment's proxies
 import asyncio
 import json
 import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from time import perf_counter
 
@@ -33,6 +34,8 @@ class HttpFetcher:
             trust_env=False,
             # The host's own store of certificate authorities, as its operator has set it up.
             verify=ssl.create_default_context(),
+            # An issuer's cookies are neither kept nor sent back.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # Fetches are minutes apart: a kept connection would mostly be found closed.
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
             headers={
@@ -111,7 +114,8 @@ class HttpFetcher:
         try:
             async with self._client.stream("GET", url, headers=conditions) as response:
                 body = b""
-                if response.headers.get("content-encoding", "identity") != "identity":
+                coding = response.headers.get("content-encoding", "identity")
+                if coding.lower() != "identity":
                     raise JWKSError(FetchCode.NOT_JSON, f"{url} answered in a content coding")
                 async for chunk in response.aiter_raw():
                     body += chunk
@@ -122,7 +126,8 @@ class HttpFetcher:
                 return response.status_code, response.headers, body
         except httpx.TimeoutException as error:
             raise JWKSError(FetchCode.TIMEOUT, f"{url}: {type(error).__name__}") from error
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            # ValueError: a host name that looks like an internationalised one, and is none.
             raise JWKSError(FetchCode.UNREACHABLE, f"{url}: {_sentence(error)}") from error
 
 
@@ -146,8 +151,10 @@ def _jwks_uri(status: int, body: bytes, issuer: Issuer) -> str:
 
 
 def _short(value: str | None) -> str | None:
-    """A validator to send back later; one of an absurd length is not kept."""
-    return value if value is not None and len(value) <= 256 and value.isprintable() else None
+    """A validator to send back later; one of an absurd length, or that no header field of ours can
+    carry, is not kept."""
+    keep = value is not None and len(value) <= 256 and value.isascii() and value.isprintable()
+    return value if keep else None
 
 
 def _sentence(error: Exception) -> str:
