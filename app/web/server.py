@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from sanic import Sanic
+from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
-from sanic.http.constants import Stage
+from sanic.http.constants import HTTP, Stage
 
 from app.settings import HEADER_BYTES
 from app.sockets import ACCEPTING, BACKLOG
@@ -111,6 +112,9 @@ async def start(app: Application, listener: socket.socket) -> Server:
         sock=listener, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
     )
     server = cast("Server", made)
+    # Tells TouchUp that there is no HTTP/3 to advertise; else every answer has an empty Alt-Svc.
+    settings = {"version": HTTP.VERSION_1}
+    app.state.server_info.append(ApplicationServerInfo(settings=settings))
     await server.startup()
     await server.before_start()
     await server.start_serving()

@@ -18,6 +18,7 @@ import pytest
 
 from app.demo.issuer import DemoIssuer
 from app.embedded import EmbeddedValkey
+from app.sockets import ACCEPTING
 from tests.system.service import Answer, Service, alive, ask, eventually, request
 
 SEAL_KEY = "A" * 43
@@ -130,6 +131,7 @@ REFUSED: list[tuple[str, str, dict[str, str], int, str | None]] = [
     ("GET", "/protected", {}, 401, "No token provided"),
     ("GET", "/protected", {"Authorization": "Bearer rubbish"}, 401, "Invalid token"),
     ("GET", "/protected", {"Authorization": "Bearer a b"}, 400, "Invalid request"),
+    ("GET", "/protected", {"Authorization": "Bearer " + "a" * 9000}, 401, "Invalid token"),
     ("GET", "/verify", {}, 401, "No token provided"),
     ("GET", "/", {}, 404, "Not found"),
     ("GET", "/metrics", {}, 404, "Not found"),
@@ -172,6 +174,10 @@ def test_garbage_on_the_wire_is_a_bad_request_in_json(shared: Service, sent: byt
 def test_head_is_answered_like_get_without_a_body(shared: Service, issuer: DemoIssuer) -> None:
     answer = request(shared.url, "/protected", issuer.mint(), method="HEAD")
     assert (200, b"") == (answer.status, answer.body)
+
+
+def test_answer_advertises_nothing_that_is_not_there(shared: Service) -> None:
+    assert "alt-svc" not in request(shared.url, "/").headers
 
 
 def test_405_says_what_is_allowed(shared: Service) -> None:
@@ -292,6 +298,18 @@ def test_draining_answers_the_request_in_flight(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert service.stop() == 0
         assert ({200}, []) == outcome(threads)
+
+
+def test_draining_serves_the_client_that_has_just_connected(
+    service: Service, issuer: DemoIssuer
+) -> None:
+    connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=15)
+    service.process.terminate()
+    connection.connect()
+    time.sleep(ACCEPTING + 0.2)  # the workers accept no more, and this one has said nothing yet
+    answer = ask(connection, "/protected", issuer.mint())
+    assert (200, "close") == (answer.status, answer.headers["connection"])
+    assert service.process.wait(20) == 0
 
 
 def test_draining_under_load_loses_no_request(service: Service, issuer: DemoIssuer) -> None:
