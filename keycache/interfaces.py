@@ -50,7 +50,7 @@ class Grant(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Not now. `why` is HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may be tried."""
+    """Not now. `why` is SHARED, HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may be tried."""
 
     why: Result
     seconds: float
@@ -59,9 +59,14 @@ class Refusal(NamedTuple):
 class Lease(Protocol):
     """Lets one worker of the fleet fetch. Raises StoreError when it cannot answer."""
 
-    async def acquire(self, source: KeySource, cause: Cause, floor: int) -> Grant | Refusal:
-        """Ask to fetch; a forced refresh is paid for here, before the attempt. The grant's version
-        is larger than `floor` and than every version granted before.
+    async def acquire(
+        self, source: KeySource, cause: Cause, floor: int, seen: int
+    ) -> Grant | Refusal:
+        """Ask to fetch; a forced refresh is paid for here, before the attempt.
+
+        The grant's version is larger than `floor`, and than every version granted before. Where a
+        newer version is kept than `seen`, which the caller saw when it looked, the answer is a
+        refusal with SHARED: look again, there is nothing to fetch or to pay for.
         """
         ...
 

@@ -103,6 +103,7 @@ class Refresher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._restore_from = 0.0
+        self._seen = 0  # the version in the store when we looked last
         self._stored = 0  # the newest version that we know to have been in the store
         self._reconnected_ms = 0  # when the store answered again, by its clock; 0: it has not
         cache.wanted = self._wake.set
@@ -155,6 +156,7 @@ class Refresher:
         loaded = await self._store.load(self._source, self._cache.version)
         questions.date(loaded.now_ms)
         self._reconnected_ms = self._reconnected_ms or loaded.now_ms
+        self._seen = loaded.version
         if self._provisional and loaded.version < self._reconnected_ms:
             return False
         if loaded.record is not None:
@@ -218,7 +220,7 @@ class Refresher:
         if cause is None:
             return Turn(None, self._until_due())
         questions = self._cache.unanswered()
-        grant = await lease.acquire(self._source, cause, self._cache.version)
+        grant = await lease.acquire(self._source, cause, self._cache.version, self._seen)
         if isinstance(grant, Refusal):
             return self._refused(cause, grant)
         if lease is not self._lease:
@@ -251,6 +253,8 @@ class Refresher:
 
     def _refused(self, cause: Cause, refusal: Refusal) -> Turn:
         result = refusal.why
+        if result is Result.SHARED:
+            return Turn(None, 0.0)
         self._observer(Refreshed(self._issuer.name, cause, result, 0.0))
         if result is Result.HELD:
             urgent = self._cache.waiting or cause is Cause.COLD

@@ -53,10 +53,14 @@ class MemoryBackend:
         if state.version == version:
             state.version, state.record = 0, None
 
-    async def acquire(self, source: KeySource, cause: Cause, floor: int) -> Grant | Refusal:
+    async def acquire(
+        self, source: KeySource, cause: Cause, floor: int, seen: int
+    ) -> Grant | Refusal:
         """See `Lease.acquire`."""
         state = self._state(source)
         now = self._clock.now()
+        if state.version > seen:
+            return Refusal(Result.SHARED, 0.0)
         if state.holder and now < state.lease_ends:
             return Refusal(Result.HELD, state.lease_ends - now)
         if cause is not Cause.OPERATOR:

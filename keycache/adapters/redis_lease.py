@@ -31,7 +31,9 @@ class RedisLease:
         self._random = random
         self._holder = holder
 
-    async def acquire(self, source: KeySource, cause: Cause, floor: int) -> Grant | Refusal:
+    async def acquire(
+        self, source: KeySource, cause: Cause, floor: int, seen: int
+    ) -> Grant | Refusal:
         """See `Lease.acquire`."""
         name = names(source)
         budget = name.forced if cause is Cause.UNKNOWN_KID else name.scheduled
@@ -39,13 +41,16 @@ class RedisLease:
         holder = self._holder()
         answer = await self._client.step(
             "acquire",
-            [name.lease, name.fence, name.backoff, budget],
-            [holder, int(self._lease * 1000), floor, capacity, int(self._limits.refill * 1000)],
+            [name.lease, name.fence, name.backoff, budget, name.record],
+            [
+                *(holder, int(self._lease * 1000), floor),
+                *(capacity, int(self._limits.refill * 1000), seen),
+            ],
         )
         match answer:
             case [b"granted", int(version)]:
                 return Grant(version, holder)
-            case [b"held" | b"backing_off" | b"exhausted" as why, int(left)]:
+            case [b"shared" | b"held" | b"backing_off" | b"exhausted" as why, int(left)]:
                 return Refusal(Result(why.decode()), left / 1000)
         raise StoreError("Redis answered something else than was asked")
 

@@ -54,6 +54,17 @@ def _lease_for_all() -> Iterator[None]:
         yield
 
 
+@mutant("the lease is given to somebody who has not seen the newest answer", "one-fetch")
+def _look_is_not_repeated() -> Iterator[None]:
+    acquire = MemoryBackend.acquire
+
+    async def blind(self: MemoryBackend, source: Any, cause: Any, floor: int, seen: int) -> Any:
+        return await acquire(self, source, cause, floor, seen + 10**15)
+
+    with patch.object(MemoryBackend, "acquire", blind):
+        yield
+
+
 @mutant("a save is kept whatever its version and fence are", "versions")
 def _no_compare_and_set() -> Iterator[None]:
     save = MemoryBackend.save
@@ -201,10 +212,10 @@ def _rollback_is_believed() -> Iterator[None]:
 def _versions_restart() -> Iterator[None]:
     acquire = MemoryBackend.acquire
 
-    async def counting(self: MemoryBackend, source: Any, cause: Any, floor: int) -> Any:
+    async def counting(self: MemoryBackend, source: Any, cause: Any, floor: int, seen: int) -> Any:
         state = self._state(source)
         fence = state.fence
-        grant = await acquire(self, source, cause, 0)
+        grant = await acquire(self, source, cause, 0, seen)
         if isinstance(grant, Refusal):
             return grant
         state.fence = fence + 1

@@ -44,6 +44,7 @@ class SimRedis:
         self.lossy = 0.0
         self.cut_off: set[str] = set()
         self.overwritten = False  # whether an older record ever replaced a newer one
+        self.overlooked = False  # whether a lease was given to somebody who had not looked
         self.saved_at = 0.0  # when a worker saved a record that it had fetched, by the true clock
         self._subscribers: dict[str, tuple[Callable[[], None], asyncio.Event]] = {}
         self._now = now
@@ -142,8 +143,19 @@ class SimClient:
     async def discard(self, source: KeySource, version: int) -> None:
         await self._call(lambda: self._redis.backend.discard(source, version))
 
-    async def acquire(self, source: KeySource, cause: Cause, floor: int) -> Grant | Refusal:
-        return await self._call(lambda: self._redis.backend.acquire(source, cause, floor))
+    async def acquire(
+        self, source: KeySource, cause: Cause, floor: int, seen: int
+    ) -> Grant | Refusal:
+        return await self._call(lambda: self._acquire(source, cause, floor, seen))
+
+    async def _acquire(
+        self, source: KeySource, cause: Cause, floor: int, seen: int
+    ) -> Grant | Refusal:
+        backend = self._redis.backend
+        kept = (await backend.load(source, 0)).version
+        grant = await backend.acquire(source, cause, floor, seen)
+        self._redis.overlooked |= isinstance(grant, Grant) and kept > seen
+        return grant
 
     async def fail(self, source: KeySource, grant: Grant) -> float:
         return await self._call(lambda: self._redis.backend.fail(source, grant))

@@ -12,7 +12,8 @@ Invariants
   removed      no token is accepted under a key that was removed longer ago than a key set may live;
                in a calm history, than a poll interval after somebody fetched the set without it
   budget       the issuer is not asked more often than the budgets allow
-  one-fetch    in a calm history never two workers ask the issuer at once
+  one-fetch    nobody asks the issuer while there is an answer that they have not looked at; in a
+               calm history never two workers ask at once
   never-waits  a token whose key is in this worker's memory is decided without awaiting
   versions     the version in a worker's memory never falls, and none in Redis is overwritten by
                an older one
@@ -204,6 +205,8 @@ class World:
                 raise self.broken("no-bug", f"{worker.name}: {worker.task}")
         if self.redis.overwritten:
             raise self.broken("versions", "an older record replaced a newer one in Redis")
+        if self.redis.overlooked:
+            raise self.broken("one-fetch", "a fetch was granted although its answer was there")
         if self.calm and self.issuer.most_in_flight > 1:
             raise self.broken("one-fetch", f"{self.issuer.most_in_flight} at once")
         moments = [worker.cache.held.freshness for worker in self.workers if worker.cache.held]

@@ -1,14 +1,24 @@
 -- Take the lease, if it is free, nothing failed a moment ago, and the budget allows the attempt.
 -- KEYS[1] lease  KEYS[2] fence  KEYS[3] backoff  KEYS[4] budget: hash {left, at (ms)}
+-- KEYS[5] record: hash {v: version}
 -- ARGV[1] holder  ARGV[2] lease in ms  ARGV[3] floor: the newest version the caller has seen
 -- ARGV[4] capacity of the budget, 0: not paid for  ARGV[5] ms until one more attempt is allowed
--- Returns {'granted', version} | {'held' | 'backing_off' | 'exhausted', ms until it may be tried}
+-- ARGV[6] the version of the record when the caller looked
+-- Returns {'granted', version}
+--   or {'shared' | 'held' | 'backing_off' | 'exhausted', ms until it may be tried}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 own(KEYS[1], 'string')
 own(KEYS[2], 'string')
 own(KEYS[3], 'hash')
 own(KEYS[4], 'hash')
+-- Between the caller's look and this step another worker may have saved its answer and given the
+-- lease back: then there is something newer to look at, and nothing to fetch.
+own(KEYS[5], 'hash')
+local saved = number(redis.call('HGET', KEYS[5], 'v'), 0, LARGEST)
+if saved and saved > tonumber(ARGV[6]) then
+  return {'shared', 0}
+end
 local left = redis.call('PTTL', KEYS[1])
 if left > 0 then
   return {'held', left}

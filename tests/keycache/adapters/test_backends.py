@@ -23,6 +23,8 @@ from keycache.runtime import Options, Runtime
 from tests.conftest import Servers, needs
 
 SOURCE = KeySource("https://id.example.com/", None)
+LOOKED = 2**53
+"""A worker that has seen the newest version there is."""
 OTHER = KeySource("https://other.example.com/", None)
 NEXT_CENTURY_MS = 4_102_444_800_000
 SEAL_KEY = b"k" * 32
@@ -97,13 +99,13 @@ async def make(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterato
 
 
 async def granted(backend: Backend, cause: Cause = Cause.UNKNOWN_KID, floor: int = 0) -> Grant:
-    answer = await backend.lease.acquire(SOURCE, cause, floor)
+    answer = await backend.lease.acquire(SOURCE, cause, floor, LOOKED)
     assert isinstance(answer, Grant), answer
     return answer
 
 
 async def refused(backend: Backend, cause: Cause = Cause.UNKNOWN_KID) -> Refusal:
-    answer = await backend.lease.acquire(SOURCE, cause, 0)
+    answer = await backend.lease.acquire(SOURCE, cause, 0, LOOKED)
     assert isinstance(answer, Refusal), answer
     return answer
 
@@ -246,7 +248,7 @@ async def test_lease_is_exclusive(make: Make) -> None:
 async def test_lease_of_one_of_many_who_ask_at_once(make: Make) -> None:
     backend = make()
     answers = await asyncio.gather(
-        *(backend.lease.acquire(SOURCE, Cause.COLD, 0) for _ in range(20))
+        *(backend.lease.acquire(SOURCE, Cause.COLD, 0, LOOKED) for _ in range(20))
     )
 
     assert 1 == sum(isinstance(answer, Grant) for answer in answers)
@@ -323,7 +325,7 @@ async def test_sources_do_not_share_leases(make: Make) -> None:
     backend = make()
     await granted(backend)
 
-    assert isinstance(await backend.lease.acquire(OTHER, Cause.COLD, 0), Grant)
+    assert isinstance(await backend.lease.acquire(OTHER, Cause.COLD, 0, LOOKED), Grant)
 
 
 # Budget -----------------------------------------------------------------------------------------
@@ -408,7 +410,7 @@ async def test_sources_do_not_share_budgets(make: Make) -> None:
     backend = make(Limits(budget=1))
     await refresh(backend)
 
-    assert isinstance(await backend.lease.acquire(OTHER, Cause.UNKNOWN_KID, 0), Grant)
+    assert isinstance(await backend.lease.acquire(OTHER, Cause.UNKNOWN_KID, 0, LOOKED), Grant)
 
 
 # Backoff ----------------------------------------------------------------------------------------
@@ -445,7 +447,7 @@ async def test_attempt_refused_during_the_pause_costs_nothing(make: Make) -> Non
     backend = make(Limits(budget=2, backoff_min=0.1, backoff_max=0.1))
     await backend.lease.fail(SOURCE, await granted(backend))
     for _ in range(3):
-        await backend.lease.acquire(SOURCE, Cause.AHEAD, 0)
+        await backend.lease.acquire(SOURCE, Cause.AHEAD, 0, LOOKED)
     await backend.pass_time(0.12)
 
     await granted(backend)
@@ -680,3 +682,12 @@ async def test_sealed_values_hold_nothing_of_the_keys_in_the_clear(
     stored = (await everything_in(raw)).decode()
 
     assert [readable] * len(members) == [member in stored for member in members]
+
+
+async def test_nobody_may_fetch_what_was_saved_since_they_looked(make: Make) -> None:
+    backend = make()
+    grant = await refresh(backend)
+    late = await backend.lease.acquire(SOURCE, Cause.UNKNOWN_KID, 0, 0)
+    assert Refusal(Result.SHARED, 0.0) == late
+    again = await backend.lease.acquire(SOURCE, Cause.UNKNOWN_KID, 0, grant.version)
+    assert isinstance(again, Grant), "the refusal must have cost nothing"

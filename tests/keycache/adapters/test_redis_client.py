@@ -175,7 +175,7 @@ async def answered_with(garbage: bytes) -> list[Exception]:
     async with serving(answer) as server:
         calls = (
             lambda redis: RedisStore(redis).load(SOURCE, 0),
-            lambda redis: lease(redis).acquire(SOURCE, Cause.COLD, 0),
+            lambda redis: lease(redis).acquire(SOURCE, Cause.COLD, 0, 0),
             lambda redis: lease(redis).fail(SOURCE, Grant(1, "holder")),
         )
         for call in calls:
@@ -521,7 +521,7 @@ async def shares_keys(url: str) -> None:
     try:
         async with asyncio.timeout(10):
             await changes.get()  # subscribed
-            grant = await lease(redis).acquire(SOURCE, Cause.COLD, 0)
+            grant = await lease(redis).acquire(SOURCE, Cause.COLD, 0, 0)
             assert isinstance(grant, Grant)
             assert await RedisStore(redis).save(SOURCE, b"record", grant.version, 60.0, "")
             assert b"record" == (await RedisStore(redis).load(SOURCE, 0)).record
