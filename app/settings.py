@@ -15,7 +15,6 @@ from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -44,7 +43,10 @@ from keycache.runtime import Options
 
 PREFIX = "KEYCACHE_"
 CONFIG = "KEYCACHE_CONFIG"
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+REDIS_SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+)
 HEADER_BYTES = 16384
 """The most that Sanic reads as the head of a request (its HEADER_CEILING)."""
 
@@ -81,7 +83,7 @@ def _seal_key(number: int, text: object) -> bytes:
 
 def _redis_url(value: object) -> object:
     """The URL unchanged. Only its scheme can be judged here without repeating a secret."""
-    if isinstance(value, str) and urlsplit(value).scheme not in REDIS_SCHEMES:
+    if isinstance(value, str) and value.partition("://")[0] not in REDIS_SCHEMES:
         raise PydanticCustomError(
             "redis_url", "not a URL that begins with " + ", ".join(f"{s}://" for s in REDIS_SCHEMES)
         )
@@ -455,6 +457,11 @@ def _with_defaults(values: dict[str, Any], places: list[tuple[int | str, ...]]) 
                 field = Settings.model_fields[name]
                 rest[name] = field.get_default(call_default_factory=True)
     return rest
+
+
+def worded(problems: Iterable[str]) -> tuple[str, ...]:
+    """Sentences of keycache's own, with the names that its settings have in the environment."""
+    return tuple(map(_Wording({}).of_problem, problems))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from app.logs import configure_logging
+from app.settings import worded
 from app.supervisor import Job, Report
 from keycache.errors import ConfigurationError
 from metrics import multiproc_dir
@@ -29,7 +30,7 @@ def work(job: Job, pipe: Connection) -> None:
 
         clean = run(job, lambda: _say(pipe, Report()))
     except ConfigurationError as error:
-        _say(pipe, Report(error.problems, settings=True))
+        _say(pipe, Report(worded(error.problems), settings=True))
         sys.exit(2)
     except Exception as error:
         logger.exception("this worker cannot go on")
