@@ -117,6 +117,8 @@ def normal_typ(typ: str) -> str:
 
 def url_problems(setting: str, url: str) -> list[str]:
     """What is wrong with a URL that names an issuer or its keys; one sentence for each problem."""
+    if "@" in url.partition("//")[2].partition("/")[0] or "#" in url:  # a password is not repeated
+        return [f"{setting}: must hold no user name, password or fragment"]
     if " " in url or not url.isprintable():  # urlsplit drops some of these without a word
         return [f"{setting}: {url!r} holds white space or control characters"]
     try:
@@ -128,8 +130,6 @@ def url_problems(setting: str, url: str) -> list[str]:
         return [f"{setting}: {url!r} is not an absolute https URL"]
     if parts.scheme == "http" and not is_loopback(host):
         return [f"{setting}: {url!r} must use https (plain http is for loopback only)"]
-    if "@" in parts.netloc or "#" in url:
-        return [f"{setting}: must hold no user name, password or fragment"]
     return []
 
 
