@@ -35,11 +35,11 @@ TOO_LATE = [LATEST + 1, LATEST + 0.5, 1e308, 10**400, (NOW + 300) * 1000]
 
 
 def outcome(
-    payload: dict[str, Any], now: float = NOW, token_type: str = "jwt", **policy: object
+    payload: dict[str, Any], now: float = NOW, header_typ: str = "jwt", **policy: object
 ) -> str:
     """ "accepted" or the reason of the refusal."""
     try:
-        check_claims(Header("ES256", "a", token_type), payload, issuer(**policy), now)
+        check_claims(Header("ES256", "a", header_typ), payload, issuer(**policy), now)
     except TokenError as error:
         return error.reason
     return "accepted"
@@ -197,43 +197,43 @@ def test_required_claim_may_say_nothing_but_must_be_there(value: object) -> None
 
 @pytest.mark.parametrize("typ", ["", "jwt", "at+jwt"])
 def test_type_of_a_token_for_an_api_is_accepted(typ: str) -> None:
-    assert "accepted" == outcome(claims(), token_type=typ)
+    assert "accepted" == outcome(claims(), header_typ=typ)
 
 
 @pytest.mark.parametrize(
     "typ", ["dpop+jwt", "logout+jwt", "secevent+jwt", "jose", "jwt2", "application/jwt", "none"]
 )
 def test_token_made_for_another_purpose_is_refused(typ: str) -> None:
-    assert Reason.WRONG_TYPE == outcome(claims(), token_type=typ)
+    assert Reason.WRONG_TYPE == outcome(claims(), header_typ=typ)
 
 
 PROFILE = claims(client_id="app", iat=NOW, jti="1")
 
 
 def test_access_token_of_rfc_9068_is_accepted() -> None:
-    assert "accepted" == outcome(PROFILE, token_type="at+jwt", typ=("at+jwt",))
+    assert "accepted" == outcome(PROFILE, header_typ="at+jwt", typ=("at+jwt",))
 
 
 @pytest.mark.parametrize("typ", ["", "jwt", "at+jwt2"])
 def test_profile_of_rfc_9068_takes_no_other_type(typ: str) -> None:
-    assert Reason.WRONG_TYPE == outcome(PROFILE, token_type=typ, typ=("at+jwt",))
+    assert Reason.WRONG_TYPE == outcome(PROFILE, header_typ=typ, typ=("at+jwt",))
 
 
 @pytest.mark.parametrize("name", ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"])
 def test_profile_of_rfc_9068_requires_each_of_its_claims(name: str) -> None:
     payload = {key: value for key, value in PROFILE.items() if key != name}
 
-    assert Reason.MISSING_CLAIM == outcome(payload, token_type="at+jwt", typ=("at+jwt",))
+    assert Reason.MISSING_CLAIM == outcome(payload, header_typ="at+jwt", typ=("at+jwt",))
 
 
 def test_at_jwt_beside_another_type_does_not_bring_the_profile() -> None:
-    assert "accepted" == outcome(claims(), token_type="at+jwt", typ=("at+jwt", "jwt"))
+    assert "accepted" == outcome(claims(), header_typ="at+jwt", typ=("at+jwt", "jwt"))
 
 
 def test_configured_type_is_compared_as_a_media_type() -> None:
     typ = ("application/Special+JWT",)
 
-    assert "accepted" == outcome(claims(), token_type="special+jwt", typ=typ)
+    assert "accepted" == outcome(claims(), header_typ="special+jwt", typ=typ)
 
 
 # Scopes

@@ -104,28 +104,23 @@ def test_every_octet_of_a_signature_counts(alg: str) -> None:
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda good: b"",
-        lambda good: good[:-1],
-        lambda good: good[1:],
-        lambda good: good + b"\x00",
-        lambda good: b"\x00" + good,
-        lambda good: good + good,
-        lambda good: bytes(len(good)),
-        lambda good: b"\xff" * len(good),
-        lambda good: b"\xff" * 5000,
-    ],
-    ids=["empty", "cut", "headless", "longer", "shifted", "twice", "zeros", "ones", "huge"],
-)
-def test_signature_of_another_length_or_of_nothing_is_refused(alg: str, change: object) -> None:
-    name = "EdDSA" if alg == "Ed448" else alg
-    assert callable(change)
-    bad = change(sign(alg, signing_input(name, alg).encode()))
+def test_signature_of_another_length_or_of_nothing_is_refused(alg: str) -> None:
+    text = signing_input("EdDSA" if alg == "Ed448" else alg, alg)
+    good = sign(alg, text.encode())
+    bad = {
+        "empty": b"",
+        "shorter": good[:-1],
+        "headless": good[1:],
+        "longer": good + b"\x00",
+        "shifted": b"\x00" + good,
+        "twice": good + good,
+        "zeros": bytes(len(good)),
+        "ones": b"\xff" * len(good),
+        "huge": b"\xff" * 5000,
+    }
+    verdicts = {name: verdict(f"{text}.{b64(octets)}", jwk(alg)) for name, octets in bad.items()}
 
-    text = f"{signing_input(name, alg)}.{b64(bad)}"
-    assert Reason.BAD_SIGNATURE == verdict(text, jwk(alg))
+    assert dict.fromkeys(bad, Reason.BAD_SIGNATURE) == verdicts
 
 
 # Unsigned, or signed with what everybody knows
