@@ -4,10 +4,12 @@ The same for JWTAuth and for the service. Nothing that a sender wrote is ever re
 in a quoted-string comes from our own code or configuration, and is held to RFC 6750's characters.
 """
 
+import re
+from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
-from keycache.errors import KeycacheError, Reason, TokenError, UnavailableError
+from keycache.errors import ConfigurationError, KeycacheError, Reason, TokenError, UnavailableError
 
 
 class Problem(NamedTuple):
@@ -45,15 +47,27 @@ def problem(error: KeycacheError, realm: str) -> Problem:
 
 
 def check_realm(realm: str) -> str:
-    """`realm`, if it can stand in a quoted-string as it is. Raises ValueError otherwise."""
+    """`realm`, if it can stand in a quoted-string as it is. Raises ConfigurationError otherwise."""
     if not realm.isascii() or not realm.isprintable() or '"' in realm or "\\" in realm:
-        raise ValueError(f"realm {realm!r} must be printable ASCII without quotes and backslashes")
+        raise ConfigurationError(
+            [f"realm: {realm!r} must be printable ASCII without quotes and backslashes"]
+        )
     return realm
+
+
+def check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """`scopes`, if each is a scope-token (RFC 6749 section 3.3). Raises ConfigurationError."""
+    wrong = [scope for scope in scopes if not _SCOPE.fullmatch(scope)]
+    if wrong:
+        raise ConfigurationError([f"scopes: {scope!r} is not one scope" for scope in wrong])
+    return tuple(scopes)
 
 
 def _challenge(value: str) -> dict[str, str]:
     return {"WWW-Authenticate": value, **_NOT_STORED}
 
+
+_SCOPE = re.compile(r"[!#-\[\]-~]+")
 
 _NOT_STORED = {"Cache-Control": "no-store"}
 """A refusal is true for this moment only: no proxy may answer the next request with it."""

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from inspect import isawaitable
+from posixpath import normpath
 from typing import Any, overload
 from urllib.parse import unquote
 
@@ -24,7 +25,7 @@ from keycache.core.claims import Claims, scopes
 from keycache.errors import ConfigurationError, KeycacheError, Reason, TokenError, UnavailableError
 from keycache.events import Observer, ignore
 from keycache.issuer import Issuer
-from keycache.problems import check_realm, problem
+from keycache.problems import check_realm, check_scopes, problem
 from keycache.runtime import Options, Runtime
 
 Handler = Callable[..., Any]
@@ -40,7 +41,10 @@ class JWTAuth:
     options: everything about keys and caches, see `Options`.
     observer: told of every fact, for metrics.
     realm: names the protected space in challenges (RFC 9110 section 11.5).
-    protect: path prefixes that need a token: `/api` covers `/api` and everything below it.
+    protect: path prefixes that need a token: `/api` covers `/api` and everything below it, whether
+        a route is there or not. A CORS preflight, which never carries a token, is let through to a
+        handler for OPTIONS alone. Your own middleware that answers preflights needs a priority
+        above 1000, to come before this one.
 
     Raises ConfigurationError, with every problem, before anything is served.
     """
@@ -100,8 +104,9 @@ class JWTAuth:
     ) -> Handler | Callable[[Handler], Handler]:
         """Decorate a handler that needs a token; with `scopes` (a string separated by spaces, or
         an iterable) one that grants them all, or the answer is 403 `insufficient_scope`.
+        Raises ConfigurationError for what is no scope.
         """
-        needed = tuple(scopes.split() if isinstance(scopes, str) else scopes)
+        needed = check_scopes(scopes.split() if isinstance(scopes, str) else tuple(scopes))
 
         def decorate(handler: Handler) -> Handler:
             @wraps(handler)
@@ -121,16 +126,20 @@ class JWTAuth:
         return await self.runtime.authenticator.authenticate(bearer_token(request))
 
     async def _guard(self, request: Request) -> HTTPResponse | None:
-        return await self._admit(request, ()) if self._covers(request) else None
+        if _is_preflight(request) or not self._covers(request):
+            return None
+        return await self._admit(request, ())
 
     def _covers(self, request: Request) -> bool:
-        """Whether a protected prefix covers this request: by its path as sent, as decoded, and by
-        the path of the route that Sanic chose. Two readings of one path must not open a way round.
+        """Whether a protected prefix covers this request: by its path as sent, as decoded and
+        without `.` and `..`, and by the path of the route that Sanic chose. Two readings of one
+        path must not open a way round.
         """
         path = request.path
         readings = {path, request.uri_template or ""}
-        if "%" in path or "//" in path:
-            readings.add(re.sub("/+", "/", unquote(path)))
+        if "%" in path or "//" in path or "/." in path:
+            decoded = re.sub("/+", "/", unquote(path))
+            readings |= {decoded, normpath(decoded)}
         return any(
             reading == prefix or reading.startswith(f"{prefix}/")
             for reading in readings
@@ -157,6 +166,20 @@ class JWTAuth:
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
+
+
+def _is_preflight(request: Request) -> bool:
+    """Whether a browser asks if it may ask (Fetch standard, "CORS-preflight fetch"): it does so
+    without a token, always. Only for a handler that is there for OPTIONS alone, as extensions for
+    CORS add it; one that has other work too stays behind its prefix.
+    """
+    return (
+        request.method == "OPTIONS"
+        and request.route is not None
+        and request.route.methods == {"OPTIONS"}
+        and "origin" in request.headers
+        and "access-control-request-method" in request.headers
+    )
 
 
 def _check_scopes(claims: Claims, needed: tuple[str, ...]) -> None:
