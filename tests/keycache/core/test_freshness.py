@@ -1,5 +1,6 @@
 """How long a key set may be used."""
 
+from dataclasses import asdict
 from math import inf, nan
 
 import pytest
@@ -131,6 +132,14 @@ def test_all_that_is_wrong_with_lifetimes_is_said_at_once() -> None:
     assert 3 == len(refused.value.problems)
 
 
-def test_edges_of_lifetimes_are_allowed() -> None:
-    assert Lifetimes(ttl=1, ttl_min=1, ttl_max=1, refresh_at=0.1, stale=0)
-    assert Lifetimes(refresh_at=0.9)
+@pytest.mark.parametrize(
+    "edge",
+    [
+        {"ttl": 1, "ttl_min": 1, "ttl_max": 1},
+        {"refresh_at": 0.1},
+        {"refresh_at": 0.9},
+        {"stale": 0},
+    ],
+)
+def test_edges_of_lifetimes_are_allowed(edge: dict[str, float]) -> None:
+    assert edge.items() <= asdict(Lifetimes(**edge)).items()

@@ -72,7 +72,8 @@ def rsa_of_1024_bits() -> dict[str, Any]:
 
 @cache
 def weak_private_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    # Weak is what it is for.
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
 
 
 def signed_with_rsa_of_1024_bits() -> str:
@@ -138,7 +139,7 @@ ROWS = {
         es256,
         "accepted",
         Reason.MALFORMED,
-        "RFC 8725 section 3.7: 'other encodings ... MUST NOT be used' for JSON in a JWT",
+        "RFC 8725 section 3.7: 'not use or admit the use of other Unicode encodings'",
     ),
     "not a number": Row(
         with_claims(x=float("nan")),
@@ -153,7 +154,8 @@ ROWS = {
         es256,
         "accepted",
         Reason.MALFORMED,
-        "RFC 8259 section 8.2: unpaired surrogates are 'unpredictable'; RFC 8725 section 3.7: UTF-8",
+        "RFC 8259 section 8.2: 'the behavior of software that receives JSON texts containing such "
+        "values is unpredictable'",
     ),
     "member twice": Row(
         with_payload(json.dumps(GOOD)[:-1].encode() + b', "sub": "admin"}'),
@@ -263,7 +265,7 @@ ROWS = {
         lambda: {"kty": "OKP", "crv": "Ed25519", "kid": "identity", "x": b64(IDENTITY)},
         "accepted",
         "weak_key",
-        "RFC 8725 section 3.4: cryptographic inputs MUST be validated, 'or other invalid points'",
+        "RFC 8725 section 3.4: inputs must be validated, also 'other invalid points'",
     ),
     # The other way round
     "key that names no algorithm": Row(
