@@ -1,0 +1,82 @@
+"""Which process has which TCP connection: what /proc says of the workers, from outside."""
+
+import http.client
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.system.service import Service, eventually
+
+CONNECTIONS = 400  # at most, in the search for one to every worker
+ESTABLISHED, LISTENING = "01", "0A"  # as /proc/net/tcp has them, see proc_net_tcp(5)
+
+
+def _sockets(state: str, *, local: int | None = None, remote: int | None = None) -> set[str]:
+    """The sockets in this state with these ports, as /proc/PID/fd names them."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        ours, theirs = (int(fields[n].rpartition(":")[2], 16) for n in (1, 2))
+        if fields[3] == state and local in (None, ours) and remote in (None, theirs):
+            found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _holders(pids: Iterable[int], sockets: set[str]) -> list[int]:
+    """Those of the processes that have one of these sockets open."""
+    found = []
+    for pid in pids:
+        try:
+            opened = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
+        except OSError:  # it has ended, or closed a file meanwhile
+            continue
+        if opened & sockets:
+            found.append(pid)
+    return found
+
+
+def workers(service: Service) -> list[int]:
+    """The processes that accept requests for this service."""
+    everybody = (int(process.name) for process in Path("/proc").glob("[0-9]*"))
+    sockets = _sockets(LISTENING, local=urlsplit(service.url).port)
+    return [pid for pid in _holders(everybody, sockets) if pid != service.process.pid]
+
+
+def connected_to(pids: Iterable[int], port: int) -> list[int]:
+    """Those of the processes that have a connection to this port."""
+    return _holders(pids, _sockets(ESTABLISHED, remote=port))
+
+
+@contextmanager
+def connections_to_every_worker(service: Service) -> Iterator[list[http.client.HTTPConnection]]:
+    """An open connection to each worker of this service, until the block ends.
+
+    The workers race to accept, so more are made than are needed.
+    """
+    where = urlsplit(service.url)
+    pids = workers(service)
+    made: list[http.client.HTTPConnection] = []
+    found: dict[int, http.client.HTTPConnection] = {}
+    try:
+        while set(found) != set(pids):
+            assert len(made) < CONNECTIONS, "no connection reached some worker"
+            made.append(http.client.HTTPConnection(where.netloc, timeout=15))
+            made[-1].connect()
+            found.setdefault(_acceptor(made[-1], pids), made[-1])
+        yield list(found.values())
+    finally:
+        for connection in made:
+            connection.close()
+
+
+def _acceptor(connection: http.client.HTTPConnection, pids: list[int]) -> int:
+    """The worker that accepted this connection, as soon as one has."""
+    found: list[int] = []
+
+    def accepted() -> bool:
+        found[:] = connected_to(pids, connection.sock.getsockname()[1])
+        return bool(found)
+
+    eventually(accepted, 5)
+    return found[0]
