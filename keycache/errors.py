@@ -101,11 +101,25 @@ class StoreError(KeycacheError):
 
 
 class RecordError(KeycacheError):
-    """A record in the shared cache is refused. `code` is a short stable word, used as a label."""
+    """A record in the shared cache is refused. `code` is one of `RecordCode`."""
 
-    def __init__(self, code: str, details: str) -> None:
+    def __init__(self, code: "RecordCode", details: str) -> None:
         super().__init__(f"{code}: {details}")
         self.code = code
+
+
+class RecordCode(StrEnum):
+    """Why a record in the shared cache is refused: a closed list, used as a label."""
+
+    TOO_LARGE = "too_large"
+    FOREIGN = "foreign"  # not this format
+    UNSEALED = "unsealed"
+    NO_KEY = "no_key"  # sealed, and there is no seal key here
+    SEAL = "seal"  # another key, another issuer, or changed
+    CONTENT = "content"
+    VERSION = "version"  # not the one it is kept under
+    ROLLED_BACK = "rolled_back"
+    FUTURE = "future"
 
 
 class ConfigurationError(KeycacheError):

@@ -9,7 +9,7 @@ made for every request.
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from keycache.errors import FetchCode, Reason
+from keycache.errors import FetchCode, Reason, RecordCode
 
 
 class Path(StrEnum):
@@ -126,10 +126,10 @@ class KeySetInstalled(NamedTuple):
 
 
 class RecordRefused(NamedTuple):
-    """A record in the shared cache was not accepted. `code` is a RecordError code."""
+    """A record in the shared cache was not accepted."""
 
     issuer: str
-    code: str
+    code: RecordCode
 
 
 class StoreChanged(NamedTuple):

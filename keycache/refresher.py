@@ -26,7 +26,7 @@ from keycache.core.decision import MAX_SKEW, Age, age
 from keycache.core.freshness import Lifetimes, freshness, soft_ttl
 from keycache.core.jwks import parse_jwks
 from keycache.core.record import Record, seal, unseal
-from keycache.errors import FetchCode, JWKSError, RecordError, StoreError
+from keycache.errors import FetchCode, JWKSError, RecordCode, RecordError, StoreError
 from keycache.events import (
     Cause,
     KeySetInstalled,
@@ -189,15 +189,17 @@ class Refresher:
     def _unsealed(self, sealed: bytes, version: int) -> Held:
         record = unseal(sealed, self._source, self._policy.seal_keys)
         if record.version != version:
-            raise RecordError("version", "its version is not the one it is kept under")
+            raise RecordError(RecordCode.VERSION, "its version is not the one it is kept under")
         if record.version < self._stored:
-            raise RecordError("rolled_back", "older than what this worker has seen there")
+            raise RecordError(RecordCode.ROLLED_BACK, "older than what this worker has seen there")
         if record.fetched_at > self._clock.now() + MAX_SKEW:
-            raise RecordError("future", "from a host whose clock is more than a minute ahead")
+            raise RecordError(
+                RecordCode.FUTURE, "from a host whose clock is more than a minute ahead"
+            )
         try:
             return self._hold(record, Tier.REDIS)
         except JWKSError as error:
-            raise RecordError("content", str(error)) from error
+            raise RecordError(RecordCode.CONTENT, str(error)) from error
 
     async def _restore(self) -> None:
         """Fill an empty or cleaned store from memory, without asking the issuer.

@@ -52,7 +52,7 @@ class Options:
     Raises ConfigurationError with every contradiction at once, and its numbers.
     """
 
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)  # it may hold a password
     seal_keys: tuple[bytes, ...] = field(default=(), repr=False)
     allow_unsealed: bool = False
     redis_connect: float = 0.25

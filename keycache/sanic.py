@@ -135,7 +135,10 @@ class JWTAuth:
         without `.` and `..`, and by the path of the route that Sanic chose. Two readings of one
         path must not open a way round.
         """
-        path = request.path
+        try:
+            path = request.path
+        except AttributeError:
+            return True  # `CONNECT host:443`, `GET http://host`: Sanic can read no path in these
         readings = {path, request.uri_template or ""}
         if "%" in path or "//" in path or "/." in path:
             decoded = re.sub("/+", "/", unquote(path))

@@ -21,9 +21,6 @@ class Outcome(StrEnum):
 STATUSES = ("200", "304", "3xx", "4xx", "5xx", "none", OTHER)
 """What an issuer answered; `none`: no answer at all. 304 is apart because it is a success."""
 
-RECORD_CODES = ("too_large", "foreign", "unsealed", "no_key", "seal", "content")
-"""Why `keycache.core.record` refuses a record; a test compares the two."""
-
 
 def status(code: int) -> str:
     """The label of an HTTP status; 0 stands for no answer."""

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from prometheus_client import Counter, Histogram
 
-from keycache.errors import FetchCode, Reason
+from keycache.errors import FetchCode, Reason, RecordCode
 from keycache.events import (
     Cause,
     Event,
@@ -87,7 +87,7 @@ class PrometheusObserver:
         self._refreshes = _Children(instruments.REFRESHES, names, Cause, Result)
         self._refresh_failures = _Children(instruments.REFRESH_FAILURES, names, FetchCode)
         self._fetches = _Children(instruments.JWKS_FETCHES, names, labels.STATUSES)
-        self._records = _Children(instruments.RECORDS_REFUSED, names, labels.RECORD_CODES)
+        self._records = _Children(instruments.RECORDS_REFUSED, names, RecordCode)
         for name in names:
             # No key set yet; a replaced worker may find its predecessor's numbers here.
             instruments.KEYSET_KEYS.labels(name).set(0)

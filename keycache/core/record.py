@@ -17,7 +17,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from keycache.errors import RecordError
+from keycache.errors import RecordCode, RecordError
 from keycache.issuer import KeySource
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -72,30 +72,30 @@ def unseal(data: bytes, source: KeySource, keys: tuple[bytes, ...]) -> Record:
     another key, for another source, or changed), `content`.
     """
     if len(data) > MAX_BYTES:
-        raise RecordError("too_large", f"longer than {MAX_BYTES} bytes")
+        raise RecordError(RecordCode.TOO_LARGE, f"longer than {MAX_BYTES} bytes")
     if len(data) < _HEAD.size + 2 or not data.startswith(_MAGIC):
-        raise RecordError("foreign", "not a record of this version of sanic-keycache")
+        raise RecordError(RecordCode.FOREIGN, "not a record of this version of sanic-keycache")
     head, body = data[: _HEAD.size], data[_HEAD.size :]
     _, flags, version, fetched_at_ms = _HEAD.unpack(head)
     if flags == _SEALED:
         if not keys:
-            raise RecordError("no_key", "sealed, and no seal key is set here")
+            raise RecordError(RecordCode.NO_KEY, "sealed, and no seal key is set here")
         body = _open(body, _associated(head, source), keys)
     elif flags == _UNSEALED:
         if keys:
-            raise RecordError("unsealed", "not sealed, and a seal key is set here")
+            raise RecordError(RecordCode.UNSEALED, "not sealed, and a seal key is set here")
     else:
-        raise RecordError("foreign", "not a record of this version of sanic-keycache")
+        raise RecordError(RecordCode.FOREIGN, "not a record of this version of sanic-keycache")
     try:
         content = json.loads(body)
         ttl, document = float(content["ttl"]), content["document"].encode("utf-8")
         etag, last_modified = content["etag"], content["last_modified"]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise RecordError("content", "its content cannot be read") from None
+        raise RecordError(RecordCode.CONTENT, "its content cannot be read") from None
     # A TTL that is not a number would make the record fresh for ever.
     validators = (etag, last_modified)
     if not isfinite(ttl) or not all(isinstance(value, str | None) for value in validators):
-        raise RecordError("content", "its content is of the wrong types")
+        raise RecordError(RecordCode.CONTENT, "its content is of the wrong types")
     return Record(version, fetched_at_ms / 1000, ttl, document, etag, last_modified)
 
 
@@ -105,7 +105,9 @@ def _open(body: bytes, associated: bytes, keys: tuple[bytes, ...]) -> bytes:
             return AESGCM(key).decrypt(body[:_NONCE], body[_NONCE:], associated)
         except (InvalidTag, ValueError):
             continue
-    raise RecordError("seal", "sealed with another key, for another issuer, or changed since")
+    raise RecordError(
+        RecordCode.SEAL, "sealed with another key, for another issuer, or changed since"
+    )
 
 
 def _associated(head: bytes, source: KeySource) -> bytes:

@@ -9,6 +9,7 @@ from keycache.errors import (
     JWKSError,
     KeycacheError,
     Reason,
+    RecordCode,
     RecordError,
     StoreError,
     TokenError,
@@ -76,7 +77,7 @@ def test_jwks_error_carries_its_code() -> None:
 
 
 def test_record_error_carries_its_code() -> None:
-    assert "seal" == RecordError("seal", "changed").code
+    assert "seal" == RecordError(RecordCode.SEAL, "changed").code
 
 
 def test_configuration_error_lists_every_problem() -> None:

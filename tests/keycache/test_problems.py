@@ -10,6 +10,7 @@ from keycache.errors import (
     JWKSError,
     KeycacheError,
     Reason,
+    RecordCode,
     RecordError,
     StoreError,
     TokenError,
@@ -131,7 +132,7 @@ def test_challenge_is_one_field_of_quoted_strings(reason: Reason) -> None:
     "error",
     [
         StoreError("no"),
-        RecordError("seal", "no"),
+        RecordError(RecordCode.SEAL, "no"),
         JWKSError(FetchCode.TIMEOUT, "no"),
         ConfigurationError(["no"]),
     ],

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
-from keycache.errors import FetchCode, Reason
+from keycache.errors import FetchCode, Reason, RecordCode
 from keycache.events import (
     Cause,
     Event,
@@ -115,9 +115,9 @@ def test_skipped_keys_are_shown(observer: PrometheusObserver, issuer: str) -> No
     assert 2 == value("keycache_keyset_skipped", issuer=issuer)
 
 
-def test_unlisted_code_counts_as_other(observer: PrometheusObserver, issuer: str) -> None:
-    observer(RecordRefused(issuer, "made-up"))
-    assert 1 == value("keycache_records_refused_total", issuer=issuer, code="other")
+def test_refused_record_is_counted_by_its_code(observer: PrometheusObserver, issuer: str) -> None:
+    observer(RecordRefused(issuer, RecordCode.ROLLED_BACK))
+    assert 1 == value("keycache_records_refused_total", issuer=issuer, code="rolled_back")
 
 
 def test_unlisted_issuer_makes_no_series_of_its_own(observer: PrometheusObserver) -> None:
