@@ -29,6 +29,9 @@ lock() {
 lock requirements-dev.lock pyproject.toml --group dev "$@"
 lock requirements.lock pyproject.toml --constraint ops/requirements-dev.lock
 lock requirements-build.lock --group build --constraint ops/requirements-dev.lock
+# What ops/bench/verify.py compares with; where it names one of ours, it is ours.
+lock bench/requirements-verify.txt ops/bench/requirements-verify.in \
+    --constraint ops/requirements-dev.lock
 
 cd tests/system/identity_provider
 # .npmrc leaves the addresses out.
