@@ -499,52 +499,55 @@ def report(scale: Scale, times: dict[str, Times], forged: dict[str, Times], mib:
         ("a token accepted", ACCEPTED, ACCEPTED),
         *((name, name, base) for name, base in _forgeries(forged["RS256"])),
     ]
-    wanted = targets(times, forged, mib, scale.cached)
-    return "\n\n".join(
-        [
-            "# What a verified token costs",
-            (
-                f"Made by `ops/bench/verify.py` from {scale.repeats} paired repeats of {scale.tokens} "
-                "tokens of each algorithm; every ratio is the median of the ratios within a repeat. "
-                "The times in brackets are of one machine and only say what the ratios are made of."
-            ),
-            _versions(),
-            "## Figures to reach",
-            table(
-                ("wanted", "measured", "reached"),
-                [(row.wanted, row.measured, "yes" if row.met else "**no**") for row in wanted],
-            ),
-            "## In multiples of the bare signature check",
-            (
-                "– : not installed, or has no such algorithm. Each library is given a key object, the "
-                "issuer, the audience and the leeway, and told to require exp, iss and aud."
-            ),
-            table(
-                ("", *ALGORITHMS),
-                [
-                    (name, *(_cell(times[alg], name, BARE) for alg in ALGORITHMS))
-                    for name in subjects
-                ],
-            ),
-            "## Refusals, in multiples of an accepted token",
-            (
-                "Metrics included, token cache off. `large` is 8 KB of claims that are slow to read, "
-                "against an accepted token with the same claims."
-            ),
-            table(
-                ("", *ALGORITHMS),
-                [
-                    (label, *(_cell(forged[alg], name, base) for alg in ALGORITHMS))
-                    for label, name, base in refused
-                ],
-            ),
-            "## Memory",
-            (
-                f"{scale.cached:,} cached tokens with ten claims each hold {mib:.1f} MiB "
-                f"({mib * 2**20 / scale.cached:.0f} bytes each)."
-            ),
-        ]
-    )
+    wanted = [
+        (row.wanted, row.measured, "yes" if row.met else "**no**")
+        for row in targets(times, forged, mib, scale.cached)
+    ]
+    return f"""\
+# What a verified token costs
+
+Made by `ops/bench/verify.py` from {scale.repeats} paired repeats of {scale.tokens} tokens of each
+algorithm; every ratio is the median of the ratios within a repeat. The times in brackets are of one
+machine and only say what the ratios are made of.
+
+{_versions()}
+
+## Figures to reach
+
+{table(("wanted", "measured", "reached"), wanted)}
+
+## In multiples of the bare signature check
+
+Each library is given a key object, the issuer, the audience and the leeway, and told to require
+exp, iss and aud. – : not installed, or it has no such algorithm.
+
+{
+        table(
+            ("", *ALGORITHMS),
+            [(name, *(_cell(times[alg], name, BARE) for alg in ALGORITHMS)) for name in subjects],
+        )
+    }
+
+## Refusals, in multiples of an accepted token
+
+Metrics included, token cache off. `large` is a token of 8 KB, of claims that are slow to read,
+against an accepted one with the same claims.
+
+{
+        table(
+            ("", *ALGORITHMS),
+            [
+                (label, *(_cell(forged[alg], name, base) for alg in ALGORITHMS))
+                for label, name, base in refused
+            ],
+        )
+    }
+
+## Memory
+
+{scale.cached:,} cached tokens with ten claims each hold {mib:.1f} MiB \
+({mib * 2**20 / scale.cached:.0f} bytes each).
+"""
 
 
 def _versions() -> str:
@@ -627,7 +630,7 @@ def main() -> None:
         multiproc_dir.remove(directory)
     print(page)
     if not quick:
-        (HERE / "VERIFY.md").write_text(f"{page}\n\n![the first table as bars](verify.png)\n")
+        (HERE / "VERIFY.md").write_text(f"{page}\n![the first table as bars](verify.png)\n")
         draw(times, HERE / "verify.png")
 
 
