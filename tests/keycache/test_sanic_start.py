@@ -1,0 +1,161 @@
+"""JWTAuth before and around its requests: settings, any bytes at all, and real worker processes."""
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.demo.issuer import DemoIssuer
+from keycache.errors import ConfigurationError
+from keycache.issuer import Issuer
+from keycache.sanic import JWTAuth
+from tests.keycache.sanic_api import running
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[DemoIssuer]:
+    with DemoIssuer() as issuer:
+        yield issuer
+
+
+def test_prefix_without_a_slash_in_front_is_refused(demo: DemoIssuer) -> None:
+    with pytest.raises(ConfigurationError, match="protect"):
+        JWTAuth(issuer=demo.url, audience="api", protect="api")
+
+
+def test_wrong_settings_are_refused_before_anything_is_served(demo: DemoIssuer) -> None:
+    wrong: list[dict[str, Any]] = [
+        {"issuer": "http://id.example.com", "audience": "api"},
+        {"issuer": demo.url},
+        {"issuer": demo.url, "audience": "api", "realm": 'a"b'},
+        {"issuer": Issuer(issuer=demo.url, audiences=("api",)), "audience": "api"},
+    ]
+    for each in wrong:
+        with pytest.raises(ConfigurationError):
+            JWTAuth(**each)
+
+
+@pytest.mark.parametrize("scopes", ['a"b', ["a b"], [""], "é"])
+def test_scope_that_is_none_is_refused_where_it_is_written(
+    demo: DemoIssuer, scopes: str | list[str]
+) -> None:
+    with pytest.raises(ConfigurationError, match="scopes"):
+        JWTAuth(issuer=demo.url, audience="api").required(scopes=scopes)
+
+
+def head_bytes() -> st.SearchStrategy[bytes]:
+    return st.one_of(
+        st.binary(max_size=40),
+        st.binary(max_size=30).map(b"Bearer ".__add__),
+        st.lists(
+            st.sampled_from([b"Bearer", b" ", b"\t", b",", b".", b"e30", b"=", b"\x00", b"\xff"]),
+            max_size=8,
+        ).map(b"".join),
+    ).filter(lambda value: b"\r" not in value and b"\n" not in value)
+
+
+@given(fields=st.lists(head_bytes(), min_size=10, max_size=30))
+@example(fields=[b"Bearer e30.e30.e30", b"Bearer eyJhbGciOltdfQ.e30.", b"Bearer W10.W10.W10"])
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_no_bytes_in_the_header_are_more_than_a_refusal(
+    demo: DemoIssuer, fields: list[bytes]
+) -> None:
+    async def statuses() -> set[int]:
+        async with running(demo) as api:
+            return {(await api.get("/api/reports", field)).status for field in fields}
+
+    assert asyncio.run(statuses()) <= {400, 401}
+
+
+# Five lines in somebody's own file, which `sanic` itself serves -----------------------------------
+
+EXISTING = """\
+from sanic import Sanic, json
+
+app = Sanic("existing")
+
+
+@app.get("/api/hello")
+async def hello(request):
+    return json({"hello": getattr(request.ctx, "user", {}).get("sub")})
+
+
+@app.get("/open")
+async def opened(request):
+    return json({})
+"""
+
+SECURED = """
+from keycache.sanic import JWTAuth
+
+JWTAuth(app, issuer="%(issuer)s", audience="%(audience)s", protect="/api")
+"""
+
+
+def ask(port: int, path: str, token: str | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def test_existing_api_is_secured_in_five_lines_in_all_its_workers(
+    demo: DemoIssuer, tmp_path: Path
+) -> None:
+    values = {"issuer": demo.url, "audience": demo.audience}
+    (tmp_path / "existing.py").write_text(EXISTING + SECURED % values, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sanic", "existing:app", f"--port={port}", "--workers=2"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        # Both workers: Sanic's manager never ends when it is told to before they are all ready.
+        wait_for(log, "Worker ready", 2)
+        token = demo.mint(sub="ada")
+
+        assert [(200, b'{"hello":"ada"}')] * 20 == [
+            ask(port, "/api/hello", token) for _ in range(20)
+        ]
+        assert {401} == {ask(port, "/api/hello")[0] for _ in range(20)}
+        assert 200 == ask(port, "/open")[0]
+
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert token not in log.read_text()
+
+
+def wait_for(log: Path, words: str, times: int) -> None:
+    deadline = time.monotonic() + 20.0
+    while log.read_text().count(words) < times:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
