@@ -224,6 +224,9 @@ class Settings(BaseSettings):
         default=False,
         description="Run with Redis and no seal key: who writes there can mint tokens.",
     )
+    snapshot: Path | None = Field(
+        None, description="Directory for the last good keys: a start without Redis and issuer."
+    )
 
     host: str = Field("127.0.0.1", description="Address of the public listener; loopback is safe.")
     port: Port = Field(8000, description="Port of the public listener; 0 takes any free one.")
@@ -292,11 +295,13 @@ class Settings(BaseSettings):
         """
         if self.redis_url is not None:
             redis_url = self.redis_url.get_secret_value()
+        if self.redis_url is not None or self.seal_keys:
             seal_keys = tuple(key.get_secret_value() for key in self.seal_keys)
         return Options(
             redis_url=redis_url,
             seal_keys=seal_keys,
             allow_unsealed=self.allow_unsealed,
+            snapshot=self.snapshot,
             redis_connect=self.redis_connect,
             redis_timeout=self.redis_timeout,
             poll=self.poll,

@@ -26,6 +26,7 @@ class Tier(StrEnum):
     TOKEN_CACHE = "token_cache"
     MEMORY = "memory"
     REDIS = "redis"
+    SNAPSHOT = "snapshot"  # the host's own disk, after a start without Redis and issuer
     ISSUER = "issuer"
     NEGATIVE = "negative"
 
@@ -132,6 +133,13 @@ class RecordRefused(NamedTuple):
     code: RecordCode
 
 
+class SnapshotFailed(NamedTuple):
+    """The snapshot on this host's disk could not be read or written."""
+
+    issuer: str
+    details: str
+
+
 class StoreChanged(NamedTuple):
     """The shared cache became reachable, or stopped being so."""
 
@@ -149,6 +157,7 @@ Event = (
     | Fetched
     | KeySetInstalled
     | RecordRefused
+    | SnapshotFailed
     | StoreChanged
 )
 

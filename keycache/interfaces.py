@@ -42,6 +42,18 @@ class Store(Protocol):
         ...
 
 
+class Snapshot(Protocol):
+    """Keeps the last good record of a source across restarts of this host. Raises OSError."""
+
+    async def load(self, source: KeySource) -> bytes | None:
+        """The sealed record that was kept last, None when there is none."""
+        ...
+
+    async def save(self, source: KeySource, record: bytes) -> None:
+        """Keep this record instead of the one before."""
+        ...
+
+
 class Grant(NamedTuple):
     """This worker may fetch. `version` is the fence: what it saves must carry it."""
 

@@ -35,9 +35,10 @@ from keycache.events import (
     Refreshed,
     RefreshFailed,
     Result,
+    SnapshotFailed,
     Tier,
 )
-from keycache.interfaces import Answer, Clock, Fetcher, Grant, Lease, Refusal, Store
+from keycache.interfaces import Answer, Clock, Fetcher, Grant, Lease, Refusal, Snapshot, Store
 from keycache.issuer import Issuer
 
 _CANNOT_KNOW = "The issuer's keys cannot be asked for at the moment."
@@ -70,6 +71,7 @@ class Refresher:
     """Keeps one KeyCache filled.
 
     store, lease: the fleet's. local: this process's own lease, for when those do not answer.
+    snapshot: what this host remembers across restarts, if anything.
     random: uniform in 0 … 1. nonce: 12 random bytes, new ones at each call.
     """
 
@@ -85,6 +87,7 @@ class Refresher:
         clock: Clock,
         observer: Observer,
         policy: Policy,
+        snapshot: Snapshot | None = None,
         random: Callable[[], float],
         nonce: Callable[[], bytes],
     ) -> None:
@@ -98,6 +101,8 @@ class Refresher:
         self._clock = clock
         self._observer = observer
         self._policy = policy
+        self._snapshot = snapshot
+        self._recalled = snapshot is None
         self._random = random
         self._nonce = nonce
         self._wake = asyncio.Event()
@@ -182,9 +187,10 @@ class Refresher:
             await self._restore()
             return False
         self._stored = max(self._stored, version)
-        if age(held.freshness, self._clock.now()) is Age.DEAD:
+        if age(held.freshness, self._clock.now()) is Age.DEAD or not self._install(held):
             return False
-        return self._install(held)
+        await self._keep(held.record)
+        return True
 
     def _unsealed(self, sealed: bytes, version: int) -> Held:
         record = unseal(sealed, self._source, self._policy.seal_keys)
@@ -192,12 +198,15 @@ class Refresher:
             raise RecordError(RecordCode.VERSION, "its version is not the one it is kept under")
         if record.version < self._stored:
             raise RecordError(RecordCode.ROLLED_BACK, "older than what this worker has seen there")
+        return self._believable(record, Tier.REDIS)
+
+    def _believable(self, record: Record, tier: Tier) -> Held:
         if record.fetched_at > self._clock.now() + MAX_SKEW:
             raise RecordError(
                 RecordCode.FUTURE, "from a host whose clock is more than a minute ahead"
             )
         try:
-            return self._hold(record, Tier.REDIS)
+            return self._hold(record, tier)
         except JWKSError as error:
             raise RecordError(RecordCode.CONTENT, str(error)) from error
 
@@ -219,6 +228,9 @@ class Refresher:
     async def _ask(self, lease: Lease, *, force: bool) -> Turn:
         """Ask the issuer, if there is a reason to and the lease allows it."""
         cause = self._need(force=force)
+        if cause is Cause.COLD and not self._recalled:
+            await self._recall()
+            cause = self._need(force=force)
         if cause is None:
             return Turn(None, self._until_due())
         questions = self._cache.unanswered()
@@ -289,6 +301,7 @@ class Refresher:
             self._report(cause, Result.SUPERSEDED, started)
             return Turn(Result.SUPERSEDED, 0.0)
         self._install(fresh)
+        await self._keep(record)
         result = Result.NOT_MODIFIED if answer.document is None else Result.FETCHED
         self._report(cause, result, started)
         return Turn(result, self._until_due(), store_failure=store_failure)
@@ -337,6 +350,34 @@ class Refresher:
         if kept:
             self._stored = max(self._stored, record.version)
         return kept
+
+    async def _recall(self) -> None:
+        """After a cold start that found nothing shared: begin with what this host knew last."""
+        assert self._snapshot is not None  # noqa: S101 - see `_recalled`
+        self._recalled = True
+        try:
+            sealed = await self._snapshot.load(self._source)
+            if sealed is None:
+                return
+            record = unseal(sealed, self._source, self._policy.seal_keys)
+            held = self._believable(record, Tier.SNAPSHOT)
+        except RecordError as error:
+            self._observer(RecordRefused(self._issuer.name, error.code))
+        except OSError as error:
+            self._observer(SnapshotFailed(self._issuer.name, str(error)))
+        else:
+            if age(held.freshness, self._clock.now()) is not Age.DEAD:
+                self._install(held)
+
+    async def _keep(self, record: Record) -> None:
+        """Let the next start of this host begin with this record."""
+        if self._snapshot is None:
+            return
+        sealed = seal(record, self._source, self._policy.seal_keys, self._nonce())
+        try:
+            await self._snapshot.save(self._source, sealed)
+        except OSError as error:
+            self._observer(SnapshotFailed(self._issuer.name, str(error)))
 
     def _hold(self, record: Record, tier: Tier) -> Held:
         lifetimes = self._policy.lifetimes

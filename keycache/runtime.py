@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import partial
+from pathlib import Path
 from random import random
 from secrets import token_bytes, token_hex
 from time import perf_counter
@@ -22,6 +23,7 @@ from keycache.adapters.redis_client import RedisClient
 from keycache.adapters.redis_events import RedisAnnouncements
 from keycache.adapters.redis_lease import RedisLease
 from keycache.adapters.redis_store import RedisStore
+from keycache.adapters.snapshot_file import SnapshotFiles
 from keycache.authenticator import Authenticator, Trusted
 from keycache.cache import KeyCache
 from keycache.core.budget import Limits
@@ -44,10 +46,12 @@ class Options:
 
     redis_url: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://. None: the keys
         are shared with nobody (each process fetches its own).
-    seal_keys: the 32-byte keys that seal records in Redis: the current one first, then the
-    previous. allow_unsealed: run with a Redis and no seal key. Whoever can write there can then
-    mint tokens. wait, waiters: how long a request waits for an unknown kid, and how many may wait
-    at once. poll: how often a worker reads the version in Redis, in case a message was lost.
+    seal_keys: the 32-byte keys that seal records: the current one first, then the previous.
+    allow_unsealed: run with a Redis and no seal key. Who can write there can then mint tokens.
+    snapshot: a directory of this host for the last good records, sealed like those in Redis, with
+        which a start without Redis and without issuer begins. None: no such directory.
+    poll: how often a worker reads the version in Redis, in case a message was lost.
+    wait, waiters: how long a request waits for an unknown kid, and how many may wait at once.
 
     Raises ConfigurationError with every contradiction at once, and its numbers.
     """
@@ -55,6 +59,7 @@ class Options:
     redis_url: str | None = field(default=None, repr=False)  # it may hold a password
     seal_keys: tuple[bytes, ...] = field(default=(), repr=False)
     allow_unsealed: bool = False
+    snapshot: Path | None = None
     redis_connect: float = 0.25
     redis_timeout: float = 0.5
     poll: float = 5.0
@@ -90,6 +95,11 @@ class Options:
                 "seal_keys: a Redis is named and no seal key; whoever can write there could then"
                 " mint tokens. Set SEAL_KEYS (`keycache seal-key` prints one), or"
                 " ALLOW_UNSEALED=1 if that Redis is as trusted as this process"
+            )
+        if self.snapshot and not self.seal_keys and not self.allow_unsealed:
+            problems.append(
+                "snapshot: what is kept on disk is sealed, and no seal key is set; set SEAL_KEYS"
+                " (`keycache seal-key` prints one)"
             )
         if any(len(key) != 32 for key in self.seal_keys) or len(self.seal_keys) > 2:
             problems.append("seal_keys: one or two keys (current, previous) of 32 bytes each")
@@ -187,6 +197,7 @@ class Runtime:
                 clock=self._clock,
                 observer=observer,
                 policy=policy,
+                snapshot=SnapshotFiles(options.snapshot) if options.snapshot else None,
                 random=random,
                 nonce=lambda: token_bytes(12),
             )

@@ -70,6 +70,11 @@ RECORDS_REFUSED = Counter(
     "Records in the shared cache that were not accepted, by why.",
     ("issuer", "code"),
 )
+SNAPSHOT_FAILURES = Counter(
+    "keycache_snapshot_failures_total",
+    "Times the snapshot on this host's disk could not be read or written.",
+    ("issuer",),
+)
 KEYSET_FETCHED_NAME = "keycache_keyset_fetched_timestamp_seconds"
 KEYSET_FETCHED = Gauge(
     KEYSET_FETCHED_NAME,

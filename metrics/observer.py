@@ -34,6 +34,7 @@ from keycache.events import (
     RefreshFailed,
     Rejected,
     Result,
+    SnapshotFailed,
     StoreChanged,
     Tier,
     Unverifiable,
@@ -88,6 +89,7 @@ class PrometheusObserver:
         self._refresh_failures = _Children(instruments.REFRESH_FAILURES, names, FetchCode)
         self._fetches = _Children(instruments.JWKS_FETCHES, names, labels.STATUSES)
         self._records = _Children(instruments.RECORDS_REFUSED, names, RecordCode)
+        self._snapshot_failures = _Children(instruments.SNAPSHOT_FAILURES, names)
         for name in names:
             # No key set yet; a replaced worker may find its predecessor's numbers here.
             instruments.KEYSET_KEYS.labels(name).set(0)
@@ -113,6 +115,7 @@ class PrometheusObserver:
             Fetched: self._fetched,
             KeySetInstalled: self._installed,
             RecordRefused: self._record_refused,
+            SnapshotFailed: self._snapshot_failed,
             StoreChanged: self._store_changed,
         }
 
@@ -203,6 +206,9 @@ class PrometheusObserver:
 
     def _record_refused(self, event: RecordRefused) -> None:
         self._records[event.issuer, event.code].inc()
+
+    def _snapshot_failed(self, event: SnapshotFailed) -> None:
+        self._snapshot_failures[event.issuer,].inc()
 
     def _store_changed(self, event: StoreChanged) -> None:
         instruments.redis_up().set(event.up)
