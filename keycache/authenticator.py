@@ -27,7 +27,7 @@ from keycache.events import (
 )
 from keycache.interfaces import Clock
 from keycache.issuer import Issuer
-from keycache.token_cache import TokenCache
+from keycache.token_cache import TokenCache, token_digest
 
 
 class Trusted(NamedTuple):
@@ -61,7 +61,8 @@ class Authenticator:
         """The claims of this token. Raises TokenError, or UnavailableError when nobody can know."""
         started = perf_counter()
         now = self._clock.now()
-        entry = self._tokens.get(text, now)
+        digest = token_digest(text)
+        entry = self._tokens.get(digest, now)
         if entry is not None:
             name = entry.cache.name
             self._observer(LookedUp(name, Tier.TOKEN_CACHE))
@@ -93,7 +94,7 @@ class Authenticator:
         except UnavailableError:
             self._observer(Unverifiable(issuer.name, path, perf_counter() - started))
             raise
-        self._tokens.put(text, verdict, key, cache)
+        self._tokens.put(digest, verdict, key, cache)
         self._observer(Verified(issuer.name, path, perf_counter() - started))
         return verdict.claims
 

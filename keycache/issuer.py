@@ -1,6 +1,6 @@
 """Issuer: who signs the tokens, where its keys are, and what its tokens must say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ that is public, and `none` has no place anywhere (RFC 8725 section 3.2).
 """
 
 ALWAYS_REQUIRED = ("exp", "iss", "aud")
+DEFAULT_TYPES = ("", "jwt", "at+jwt")
 ACCESS_TOKEN_TYPE = "at+jwt"
 ACCESS_TOKEN_CLAIMS = ("sub", "client_id", "iat", "jti")
 """RFC 9068 section 2.2: what an access token of type `at+jwt` must say beyond exp, iss and aud."""
@@ -52,6 +53,10 @@ class Issuer:
     typ: tuple[str, ...] = ()
     leeway: float = 30.0
     kid_optional: bool = False
+    # What a verification needs of these, worked out once: it is looked at for every token.
+    required_claims: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    audience_set: frozenset[str] = field(init=False, repr=False, compare=False)
+    types: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lists = ("audiences", "algorithms", "require", "typ")
@@ -78,12 +83,11 @@ class Issuer:
         object.__setattr__(self, "typ", tuple(normal_typ(typ) for typ in self.typ))
         if not self.name:
             object.__setattr__(self, "name", urlsplit(self.issuer).netloc)
-
-    @property
-    def required_claims(self) -> tuple[str, ...]:
-        """Every claim that must be present, each once."""
         profile = ACCESS_TOKEN_CLAIMS if self.typ == (ACCESS_TOKEN_TYPE,) else ()
-        return tuple(dict.fromkeys((*ALWAYS_REQUIRED, *profile, *self.require)))
+        required = dict.fromkeys((*ALWAYS_REQUIRED, *profile, *self.require))
+        object.__setattr__(self, "required_claims", tuple(required))
+        object.__setattr__(self, "audience_set", frozenset(self.audiences))
+        object.__setattr__(self, "types", frozenset(self.typ or DEFAULT_TYPES))
 
     @property
     def source(self) -> "KeySource":

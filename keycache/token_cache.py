@@ -35,25 +35,21 @@ class TokenCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, token: str, now: float) -> Entry | None:
-        """The entry for exactly this token, if it holds at `now` (seconds since the epoch)."""
-        if not self._entries or not token.isascii():
-            return None
-        entry = self._entries.get(_digest(token))
+    def get(self, digest: bytes, now: float) -> Entry | None:
+        """The entry of this `token_digest`, if it holds at `now` (seconds since the epoch)."""
+        entry = self._entries.get(digest)
         if entry is None or not entry.starts <= now < entry.ends or not entry.cache.is_live(now):
             return None
         return entry
 
-    def put(self, token: str, verdict: Verdict, key: SigningKey, cache: KeyCache) -> None:
-        """Remember a token that was verified just now with a key of `cache`."""
+    def put(self, digest: bytes, verdict: Verdict, key: SigningKey, cache: KeyCache) -> None:
+        """Remember the token of this digest, verified just now with a key of `cache`."""
         if not self._size:
             return
         if len(self._entries) >= self._size:
             del self._entries[next(iter(self._entries))]
-        validity = verdict.validity
-        self._entries[_digest(token)] = Entry(
-            verdict.claims, validity.starts, validity.ends, key, cache
-        )
+        starts, ends = verdict.validity
+        self._entries[digest] = Entry(verdict.claims, starts, ends, key, cache)
 
     def keep_only(self, cache: KeyCache, key_set: KeySet) -> None:
         """Drop every token of `cache` whose key is not in `key_set` (the same object)."""
@@ -65,5 +61,6 @@ class TokenCache:
         }
 
 
-def _digest(token: str) -> bytes:
-    return sha256(token.encode("ascii")).digest()
+def token_digest(token: str) -> bytes:
+    """What a token is known by: two tokens with one digest are one token (SHA-256)."""
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -5,14 +5,14 @@ where an `exp` that was a string switched the check off).
 """
 
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 from keycache.core.token import Header
 from keycache.errors import Reason, TokenError
 from keycache.issuer import Issuer
 
 LATEST = 253402300799  # the end of the year 9999: later is a mistake, often milliseconds
-DEFAULT_TYPES = ("", "jwt", "at+jwt")
+_ALWAYS = float("-inf")
 
 
 class Claims(dict[str, Any]):
@@ -37,7 +37,10 @@ class Claims(dict[str, Any]):
 
 def freeze(payload: Mapping[str, object]) -> Claims:
     """A payload as Claims, all the way down."""
-    return Claims((name, _freeze(value)) for name, value in payload.items())
+    for value in payload.values():
+        if isinstance(value, dict | list):
+            return Claims((name, _freeze(value)) for name, value in payload.items())
+    return Claims(payload)
 
 
 def _freeze(value: object) -> object:
@@ -48,14 +51,11 @@ def _freeze(value: object) -> object:
     return value
 
 
-class Validity:
+class Validity(NamedTuple):
     """When a token may be used: from `starts` to just before `ends`, leeway included."""
 
-    __slots__ = ("ends", "starts")
-
-    def __init__(self, starts: float, ends: float) -> None:
-        self.starts = starts
-        self.ends = ends
+    starts: float
+    ends: float
 
 
 def check_claims(
@@ -66,7 +66,8 @@ def check_claims(
     Raises TokenError: wrong_type, missing_claim, invalid_claim, wrong_audience, expired,
     not_yet_valid.
     """
-    _check_type(header, issuer)
+    if header.typ not in issuer.types:  # RFC 8725 section 3.11: made for another purpose
+        raise TokenError(Reason.WRONG_TYPE, "The typ in the header is not accepted here.")
     for name in issuer.required_claims:
         if payload.get(name) is None:
             raise TokenError(Reason.MISSING_CLAIM, f"The required claim {name} is missing.")
@@ -79,15 +80,15 @@ def check_claims(
 
 def check_times(payload: Mapping[str, object], leeway: float, now: float) -> Validity:
     """RFC 7519 sections 4.1.4 to 4.1.6: exp, nbf and iat. `exp` must be there."""
-    expires = _numeric_date(payload, "exp")
-    if expires is None:
+    if "exp" not in payload:
         raise TokenError(Reason.MISSING_CLAIM, "The required claim exp is missing.")
+    expires = _numeric_date(payload, "exp")
     if now >= expires + leeway:  # "on or after which the JWT MUST NOT be accepted"
         raise TokenError(Reason.EXPIRED, "The token has expired.")
-    starts = float("-inf")
+    starts = _ALWAYS
     for name in ("nbf", "iat"):
-        moment = _numeric_date(payload, name)
-        if moment is not None:
+        if name in payload:
+            moment = _numeric_date(payload, name)
             if now < moment - leeway:
                 raise TokenError(Reason.NOT_YET_VALID, f"The token's {name} is in the future.")
             starts = max(starts, moment - leeway)
@@ -108,26 +109,21 @@ def scopes(claims: Mapping[str, object]) -> frozenset[str]:
     return frozenset(granted)
 
 
-def _check_type(header: Header, issuer: Issuer) -> None:
-    """RFC 8725 section 3.11: a token made for another purpose is refused by its type."""
-    if header.typ not in (issuer.typ or DEFAULT_TYPES):
-        raise TokenError(Reason.WRONG_TYPE, "The typ in the header is not accepted here.")
-
-
 def _check_audience(audience: object, issuer: Issuer) -> None:
     """RFC 7519 section 4.1.3: a string, or a list of strings, that names us."""
-    named = [audience] if isinstance(audience, str) else audience
-    if not isinstance(named, list) or not all(type(item) is str for item in named):
+    if type(audience) is str:
+        named = [audience]
+    elif type(audience) is list and all(type(item) is str for item in audience):
+        named = audience
+    else:
         raise _invalid("The claim aud is neither a string nor a list of strings.")
-    if not any(item in issuer.audiences for item in named):
+    if issuer.audience_set.isdisjoint(named):
         raise TokenError(Reason.WRONG_AUDIENCE, "The token is for another audience.")
 
 
-def _numeric_date(payload: Mapping[str, object], name: str) -> float | None:
+def _numeric_date(payload: Mapping[str, object], name: str) -> float:
     """RFC 7519 section 2, NumericDate: a JSON number of seconds. A boolean or a string is none."""
-    value = payload.get(name)
-    if value is None and name not in payload:
-        return None
+    value = payload[name]
     if not _is_number(value) or not 0 <= value <= LATEST:
         raise _invalid(f"The claim {name} is not a number of seconds since 1970.")
     return value
