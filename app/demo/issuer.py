@@ -70,6 +70,8 @@ class DemoIssuer:
         self.discovery = discovery
         self.clock_offset = 0.0
         """Seconds by which this issuer's clock (its `Date` header and its tokens) is ahead."""
+        self.latency = 0.0
+        """Seconds before every answer, faults included: an issuer is seldom on the same machine."""
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._fault: _Fault | None = None
@@ -320,6 +322,8 @@ class _Handler(BaseHTTPRequestHandler):
         issuer = self.server.issuer
         fault = issuer.count(self.path)
         document = issuer.document(self.path)
+        if issuer.latency and not issuer.pause(issuer.latency):
+            return
         pause = 0.0
         match fault:
             case _Fail(status):
