@@ -181,7 +181,8 @@ class KeyCache:
         """Replace what is held, and answer everybody whom it answers. Older versions are ignored.
 
         A waiter whose kid is not in it is answered when it was fetched after the question; the kid
-        is then remembered as unknown. A set with other keys empties that memory.
+        is then remembered as unknown. A set with other keys empties that memory, and only the kids
+        that the issuer has just taken out stay there: about them it need not be asked again.
         """
         if held.record.version <= self.version:
             return
@@ -192,6 +193,9 @@ class KeyCache:
         now = self._clock.now()
         if key_set is not previous:
             self._negative.clear()
+            for key in previous.keys if previous else ():
+                if key_set.select(key.kid, key.algorithms[0]) is Miss.UNKNOWN:
+                    self._remember_unknown(key.kid, now)
             self.replaced(key_set)
         for waiter in self._waiters:
             found = key_set.select(waiter.kid, waiter.alg)
