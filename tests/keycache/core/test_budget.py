@@ -74,7 +74,7 @@ def test_chance_takes_its_share_of_the_pause(chance: float, seconds: float) -> N
 
 
 def test_a_million_failures_are_the_longest_pause() -> None:
-    assert 60 == pause(1_000_000, 1, LIMITS)
+    assert 60 == pause(1_000_000, 1, Limits(backoff_min=1.5, backoff_max=60))
 
 
 def test_pause_never_shrinks_with_failures() -> None:
