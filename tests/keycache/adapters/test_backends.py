@@ -276,10 +276,11 @@ async def test_kept_record_ends_the_lease_of_its_holder(make: Make) -> None:
     await granted(backend)
 
 
-async def test_record_saved_by_somebody_else_leaves_the_lease(make: Make) -> None:
+@pytest.mark.parametrize("holder", ["", "somebody else"])
+async def test_record_saved_by_somebody_else_leaves_the_lease(make: Make, holder: str) -> None:
     backend = make()
     grant = await granted(backend)
-    await backend.store.save(SOURCE, b"restored", grant.version, 60.0, "")
+    await backend.store.save(SOURCE, b"restored", grant.version, 60.0, holder)
 
     assert Result.HELD is (await refused(backend)).why
 
