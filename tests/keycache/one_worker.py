@@ -1,0 +1,106 @@
+"""One worker's authenticator with real parts, a clock that a test sets, and an issuer by hand."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from keycache.authenticator import Authenticator, Trusted
+from keycache.cache import Held, KeyCache
+from keycache.core.claims import Claims
+from keycache.core.freshness import Lifetimes, freshness
+from keycache.core.jwks import parse_jwks
+from keycache.core.record import Record
+from keycache.errors import TokenError, UnavailableError
+from keycache.events import Event, Tier, ignore
+from keycache.issuer import Issuer
+from keycache.token_cache import TokenCache
+from tests.keycache.core.forge import NOW
+
+
+class SetClock:
+    """Stands still until it is set."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+
+class Worker:
+    """An authenticator for these issuers. Every key set that is published is there at once; whoever
+    asks for an unknown kid hears that the issuer was asked and has sent the same keys.
+
+    token_cache: how many tokens are kept. events: what the observer was told, if it is kept.
+    """
+
+    def __init__(
+        self, issuers: Sequence[Issuer], token_cache: int, *, lifetimes: Lifetimes | None = None
+    ) -> None:
+        self.clock = SetClock()
+        self.events: list[Event] = []
+        self._lifetimes = lifetimes or Lifetimes()
+        self._runner = asyncio.Runner()
+        self._version = 0
+        tokens = TokenCache(token_cache)
+        self._caches: dict[str, KeyCache] = {}
+        for issuer in issuers:
+            cache = KeyCache(
+                issuer.name,
+                self.clock,
+                ignore,
+                wait=1.5,
+                max_waiters=64,
+                negative_ttl=30,
+                negative_size=256,
+            )
+            cache.replaced = partial(tokens.keep_only, cache)
+            cache.wanted = partial(self._ask_again, cache)
+            self._caches[issuer.issuer] = cache
+        self.authenticator = Authenticator(
+            {issuer.issuer: Trusted(issuer, self._caches[issuer.issuer]) for issuer in issuers},
+            tokens,
+            self.clock,
+            self.events.append,
+            token_bytes=8192,
+            kid_chars=128,
+        )
+
+    def publish(self, issuer: str, jwks: Sequence[Mapping[str, Any]]) -> None:
+        """The issuer has these keys from now on, fetched at the clock's time."""
+        document = json.dumps({"keys": list(jwks)}).encode()
+        self._version += 1
+        now = self.clock.now()
+        lifetimes = self._lifetimes
+        self._caches[issuer].install(
+            Held(
+                parse_jwks(document, 100),
+                Record(self._version, now, lifetimes.ttl, document, None, None),
+                freshness(now, lifetimes.ttl, lifetimes, 0),
+                Tier.ISSUER,
+            )
+        )
+
+    def decide(self, text: str) -> Claims | str:
+        """The claims, or the reason of the refusal, or `unavailable`."""
+        self.events.clear()
+        try:
+            return self._runner.run(self.authenticator.authenticate(text))
+        except TokenError as error:
+            return error.reason
+        except UnavailableError:
+            return "unavailable"
+
+    def close(self) -> None:
+        """Close the event loop."""
+        self._runner.close()
+
+    def _ask_again(self, cache: KeyCache) -> None:
+        if cache.held is None or not cache.is_live(self.clock.now()):
+            cache.give_up("nothing to be had", 0)
+            return
+        cache.unanswered().date(self._version)
+        self._version += 1
+        cache.install(cache.held._replace(record=cache.held.record._replace(version=self._version)))
