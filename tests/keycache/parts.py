@@ -191,10 +191,10 @@ class Worker:
             kid_chars=128,
         )
 
-    def start(self) -> "asyncio.Task[None]":
+    def start(self) -> None:
         """Begin to refresh in the background and to listen to Redis."""
         self.fleet.redis.subscribe(self.name, self.refresher.changed)
-        return asyncio.create_task(self.refresher.run())
+        self.running = asyncio.create_task(self.refresher.run())
 
     async def turn(self, *, force: bool = False) -> Turn:
         return await self.refresher.turn(force=force)

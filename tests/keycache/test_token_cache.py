@@ -1,0 +1,151 @@
+"""What is remembered of a good token, and everything that makes it forgotten."""
+
+import pytest
+
+from keycache.cache import KeyCache
+from keycache.core.keys import KeySet, SigningKey
+from keycache.core.verifier import verify
+from keycache.events import ignore
+from keycache.token_cache import TokenCache, token_digest
+from tests.keycache.core import forge
+from tests.keycache.core.forge import NOW
+from tests.keycache.parts import held
+from tests.simulation.redis import ServerClock
+
+KEY = forge.key("ES256")
+OTHER_KEY = forge.key("EdDSA")
+DEAD = NOW + 3900
+
+
+def key_cache() -> KeyCache:
+    """A cache whose set was fetched NOW; what is in it does not matter here."""
+    clock = ServerClock(lambda: float(NOW))
+    cache = KeyCache(
+        "issuer", clock, ignore, wait=1.0, max_waiters=1, negative_ttl=1.0, negative_size=1
+    )
+    cache.install(held("key-0", fetched_at=NOW))
+    return cache
+
+
+CACHE = key_cache()
+
+
+def put(
+    tokens: TokenCache,
+    text: str,
+    key: SigningKey = KEY,
+    cache: KeyCache = CACHE,
+    leeway: float = 0,
+) -> None:
+    """Verify a token with this key, and remember it."""
+    verdict = verify(forge.parsed(text), key, forge.issuer(leeway=leeway), NOW)
+    tokens.put(token_digest(text), verdict, key, cache)
+
+
+def remembered(size: int = 10, leeway: float = 0, **claims: object) -> tuple[TokenCache, str]:
+    """A token cache, and the token of these claims that is in it."""
+    tokens, text = TokenCache(size), forge.token(payload=forge.claims(**claims))
+    put(tokens, text, leeway=leeway)
+    return tokens, text
+
+
+def known(tokens: TokenCache, text: str, now: float = NOW) -> dict[str, object] | None:
+    """The claims of this token if they are known at `now`."""
+    entry = tokens.get(token_digest(text), now)
+    return entry and dict(entry.claims)
+
+
+def test_token_that_was_verified_is_known_with_its_claims() -> None:
+    tokens, text = remembered()
+    assert forge.claims() == known(tokens, text)
+
+
+def test_token_that_was_not_verified_is_not_known() -> None:
+    tokens, _ = remembered()
+    assert known(tokens, forge.token(payload=forge.claims(sub="bob"))) is None
+
+
+@pytest.mark.parametrize("place", [0, 40, -1])
+def test_token_that_differs_in_one_character_is_not_known(place: int) -> None:
+    tokens, text = remembered()
+    characters = list(text)
+    characters[place] = "A" if characters[place] != "A" else "B"
+    assert known(tokens, "".join(characters)) is None
+
+
+@pytest.mark.parametrize("other", ["{}=", "{}.", " {}", "{}é", "", "é"])
+def test_token_with_something_beside_it_is_not_known(other: str) -> None:
+    tokens, text = remembered()
+    assert known(tokens, other.format(text)) is None
+
+
+def test_lone_surrogate_is_not_known_and_raises_nothing() -> None:
+    tokens, _ = remembered()
+    assert known(tokens, "\ud800") is None
+
+
+@pytest.mark.parametrize(("leeway", "ends"), [(0, NOW + 300), (30, NOW + 330)])
+def test_entry_holds_until_the_token_expires(leeway: float, ends: float) -> None:
+    tokens, text = remembered(leeway=leeway)
+    found = [known(tokens, text, now) is not None for now in (ends - 0.001, ends)]
+    assert [True, False] == found
+
+
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+def test_entry_does_not_hold_before_the_token_does(name: str) -> None:
+    tokens, text = remembered(**{name: NOW - 10})  # the clock of this host is set back
+    found = [known(tokens, text, now) is not None for now in (NOW - 10, NOW - 10.001)]
+    assert [True, False] == found
+
+
+def test_entry_dies_with_the_set_of_its_key() -> None:
+    tokens, text = remembered(exp=NOW + 86400)
+    found = [known(tokens, text, now) is not None for now in (DEAD - 0.001, DEAD)]
+    assert [True, False] == found
+
+
+def test_entry_dies_with_its_key() -> None:
+    tokens, text = remembered()
+    tokens.keep_only(CACHE, KeySet([OTHER_KEY]))
+    assert (None, 0) == (known(tokens, text), len(tokens))
+
+
+def test_entry_lives_on_in_a_set_that_has_its_key() -> None:
+    tokens, text = remembered()
+    tokens.keep_only(CACHE, KeySet([OTHER_KEY, KEY]))
+    assert forge.claims() == known(tokens, text)
+
+
+def test_entry_dies_when_another_object_takes_the_place_of_its_key() -> None:
+    tokens, text = remembered()
+    twin = forge.key("ES256")
+    assert twin == KEY
+    tokens.keep_only(CACHE, KeySet([twin]))
+    assert known(tokens, text) is None
+
+
+def test_set_of_one_issuer_ends_no_token_of_another() -> None:
+    tokens, text = remembered()
+    tokens.keep_only(key_cache(), KeySet([OTHER_KEY]))
+    assert forge.claims() == known(tokens, text)
+
+
+def test_oldest_entry_makes_room_for_a_new_one() -> None:
+    tokens = TokenCache(2)
+    texts = [forge.token(payload=forge.claims(sub=f"user-{n}")) for n in range(3)]
+    for text in texts:
+        put(tokens, text)
+    assert [False, True, True] == [known(tokens, text) is not None for text in texts]
+    assert 2 == len(tokens)
+
+
+def test_cache_of_size_zero_remembers_nothing() -> None:
+    tokens, text = remembered(size=0)
+    assert (None, 0) == (known(tokens, text), len(tokens))
+
+
+def test_token_itself_is_not_kept() -> None:
+    tokens, text = remembered()
+    kept = repr(vars(tokens))
+    assert "alice" in kept  # the claims are
+    assert not [part for part in (text, *text.split(".")) if part in kept]
