@@ -162,7 +162,7 @@ class Runtime:
     def __init__(
         self, issuers: Sequence[Issuer], options: Options, observer: Observer = ignore
     ) -> None:
-        _check_distinct(issuers)
+        check_distinct(issuers)
         self._options = options
         self._clock = SystemClock()
         self._redis: RedisClient | None = None
@@ -389,7 +389,8 @@ async def probe_store(options: Options) -> StoreProbe:
         await client.aclose()
 
 
-def _check_distinct(issuers: Sequence[Issuer]) -> None:
+def check_distinct(issuers: Sequence[Issuer]) -> None:
+    """Raise ConfigurationError for no issuer, and for two of one name or one `iss`."""
     problems = [] if issuers else ["issuer: name at least one"]
     for what, values in (
         ("issuer", [issuer.issuer for issuer in issuers]),

@@ -26,7 +26,7 @@ from keycache.errors import ConfigurationError, KeycacheError, Reason, TokenErro
 from keycache.events import Observer, ignore
 from keycache.issuer import Issuer
 from keycache.problems import check_realm, check_scopes, problem
-from keycache.runtime import Options, Runtime
+from keycache.runtime import Options, Runtime, check_distinct
 
 Handler = Callable[..., Any]
 
@@ -69,6 +69,7 @@ class JWTAuth:
                 ["audience, jwks_url: belong into the Issuer object when one is given"]
             )
         self.issuers = (issuer,) if isinstance(issuer, Issuer) else tuple(issuer)
+        check_distinct(self.issuers)
         self._options = options or Options()
         self._observer = observer
         self._realm = check_realm(realm)

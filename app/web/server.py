@@ -18,7 +18,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-from sanic import Sanic
+from httptools import HttpParserInvalidURLError, parse_url
+from sanic import Request, Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
 from sanic.http.constants import HTTP, Stage
@@ -81,6 +82,22 @@ class Server(Protocol):
         """Run the after_server_stop listeners."""
 
 
+class RootedRequest(Request):
+    """A request whose target has a path: one without (`GET http://host`, `CONNECT host`, `GET ?x`)
+    is for `/` (RFC 9110 section 4.2.3). Sanic 25.12 answers such a target 500, or not at all.
+    """
+
+    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(url_bytes if _has_path(url_bytes) else b"/", *args, **kwargs)
+
+
+def _has_path(target: bytes) -> bool:
+    try:
+        return target.startswith(b"/") or bool(parse_url(target).path)
+    except HttpParserInvalidURLError:
+        return False
+
+
 def application(name: str, *, response_seconds: float, optimise: bool = False) -> Application:
     """An application without routes, with our limits and our errors.
 
@@ -101,7 +118,9 @@ def application(name: str, *, response_seconds: float, optimise: bool = False) -
             "TOUCHUP": optimise,
         }
     )
-    app: Application = Sanic(name, config=config, configure_logging=False)
+    app: Application = Sanic(
+        name, config=config, request_class=RootedRequest, configure_logging=False
+    )
     answer_errors_in_json(app)
     return app
 

@@ -171,6 +171,22 @@ def test_garbage_on_the_wire_is_a_bad_request_in_json(shared: Service, sent: byt
     assert (400, {"error": "Bad request"}) == (answer.status, answer.json())
 
 
+@pytest.mark.parametrize(
+    "target", ["GET http://host", "CONNECT host:443", "GET ?x", "OPTIONS *", "GET http:///verify"]
+)
+def test_target_without_a_path_is_not_found(
+    shared: Service, issuer: DemoIssuer, target: str
+) -> None:
+    head = f"{target} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {issuer.mint()}\r\n\r\n"
+    assert 404 == raw(shared, head.encode()).status
+
+
+def test_target_may_be_absolute(shared: Service, issuer: DemoIssuer) -> None:
+    head = "GET http://elsewhere/verify HTTP/1.1\r\nHost: h\r\n"
+    token = f"Authorization: Bearer {issuer.mint()}\r\n\r\n"
+    assert 200 == raw(shared, (head + token).encode()).status
+
+
 def test_head_is_answered_like_get_without_a_body(shared: Service, issuer: DemoIssuer) -> None:
     answer = request(shared.url, "/protected", issuer.mint(), method="HEAD")
     assert (200, b"") == (answer.status, answer.body)
