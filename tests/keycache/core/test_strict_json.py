@@ -16,9 +16,25 @@ VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), VALUES))
-def test_object_is_read_as_json_reads_it_or_refused(value: dict[str, object]) -> None:
-    text = json.dumps(value)
+# Compact text without needless escapes takes a fast way, any other spelling the strict one.
+SPELLINGS = pytest.mark.parametrize(
+    ("separators", "ensure_ascii"),
+    [((",", ":"), False), ((",", ":"), True), ((", ", ": "), False), ((", ", ": "), True)],
+    ids=["compact", "compact-escaped", "spaced", "spaced-escaped"],
+)
+
+
+def both_ways(text: bytes) -> list[bytes]:
+    """This text, and the same without the white space between its members."""
+    return [text, text.replace(b": ", b":").replace(b", ", b",")]
+
+
+@SPELLINGS
+@given(value=st.dictionaries(st.text(), VALUES))
+def test_object_is_read_as_json_reads_it_or_refused(
+    separators: tuple[str, str], value: dict[str, object], *, ensure_ascii: bool
+) -> None:
+    text = json.dumps(value, separators=separators, ensure_ascii=ensure_ascii)
     try:
         # What NaN and infinity become is not JSON (RFC 8259 section 6).
         json.loads(text, parse_constant=lambda name: [][len(name)])
@@ -26,7 +42,7 @@ def test_object_is_read_as_json_reads_it_or_refused(value: dict[str, object]) ->
         with pytest.raises(ValueError, match="not JSON"):
             parse_object(text.encode())
     else:
-        assert json.loads(text) == parse_object(text.encode())
+        assert repr(json.loads(text)) == repr(parse_object(text.encode()))
 
 
 @given(st.binary() | st.text().map(str.encode))
@@ -71,8 +87,9 @@ def test_what_is_no_json_object_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999", "9" * 5000])
 def test_number_that_is_none_is_refused(number: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        parse_object(f'{{"exp": {number}}}'.encode())
+    for text in both_ways(f'{{"exp": {number}}}'.encode()):
+        with pytest.raises(ValueError, match=r".+"):
+            parse_object(text)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +102,16 @@ def test_number_that_is_none_is_refused(number: str) -> None:
     ],
 )
 def test_duplicate_member_is_refused_at_any_depth(text: str) -> None:
-    with pytest.raises(ValueError, match="duplicate"):
-        parse_object(text.encode())
+    for spelling in both_ways(text.encode()):
+        with pytest.raises(ValueError, match="duplicate"):
+            parse_object(spelling)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
 def test_encoding_other_than_utf_8_without_a_mark_is_refused(encoding: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        parse_object('{"sub": "alice"}'.encode(encoding))
+    for text in ('{"sub": "alice"}', '{"sub":"alice"}'):
+        with pytest.raises(ValueError, match=r".+"):
+            parse_object(text.encode(encoding))
 
 
 @pytest.mark.parametrize(
@@ -108,23 +127,38 @@ def test_encoding_other_than_utf_8_without_a_mark_is_refused(encoding: str) -> N
     ],
 )
 def test_text_that_is_no_unicode_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        parse_object(text)
+    for spelling in both_ways(text):
+        with pytest.raises(ValueError, match=r".+"):
+            parse_object(spelling)
 
 
 def test_surrogate_pair_is_one_character() -> None:
     assert {"sub": "😀"} == parse_object(b'{"sub": "\\ud83d\\ude00"}')
 
 
+@pytest.mark.parametrize("space", ["", " "])
 @pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")])
-def test_depth_is_bounded_on_both_sides(opening: str, closing: str) -> None:
+def test_depth_is_bounded_on_both_sides(opening: str, closing: str, space: str) -> None:
     def nested(levels: int) -> bytes:
-        inner = levels - 1
-        return f'{{"a":{opening * (inner - 1)}1{closing * (inner - 1)}}}'.encode()
+        inner = levels - 2
+        return f'{{"a":{space}{opening * inner}1{closing * inner}}}'.encode()
 
     assert parse_object(nested(MAX_DEPTH))
     with pytest.raises(ValueError, match="nested"):
         parse_object(nested(MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("0", "-0", "0.0", "-0.0", "1", "1.0", "1e2", "1E2", "1e+2", "0.1", "1e-7", "5e-324"),
+        *(str(2**53 + 1), str(2**63), str(2**64), str(2**64 + 1), str(-(2**63) - 1), "9" * 400),
+        *("1.7976931348623157e308", "100000000000000000000.0", "0.30000000000000004"),
+    ],
+)
+def test_number_is_read_as_json_reads_it(number: str) -> None:
+    for text in both_ways(f'{{"exp": {number}}}'.encode()):
+        assert repr(json.loads(text)) == repr(parse_object(text))
 
 
 @pytest.mark.parametrize("bomb", ['{"a":' * 100_000, '{"a":' + "[" * 100_000])
