@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import partial
+from math import inf
 from pathlib import Path
 from random import random
 from secrets import token_bytes, token_hex
@@ -106,15 +107,18 @@ class Options:
         for least, names in _LEAST.items():
             for name in names:
                 value = getattr(self, name)
-                if value < least:
-                    problems.append(f"{name}: {value:g} is too small; at least {least:g}")
+                if not least <= value < inf:  # not a number lies nowhere
+                    problems.append(f"{name}: {value:g} is not a finite number >= {least:g}")
         if problems:
             raise ConfigurationError(problems)
 
 
 _LEAST = {
     0: ("token_cache", "negative_size", "negative_ttl"),
-    0.001: ("redis_connect", "redis_timeout", "poll", "wait", "fetch_connect", "lease"),
+    0.001: (
+        *("redis_connect", "redis_timeout", "poll", "wait"),
+        *("fetch_connect", "fetch_timeout", "lease"),
+    ),
     1: ("fetch_bytes", "fetch_keys", "token_bytes", "kid_chars", "waiters"),
 }
 
