@@ -23,6 +23,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionFailed
 from redis.exceptions import NoScriptError, RedisError
 
 from keycache.errors import ConfigurationError, StoreError
@@ -81,6 +82,10 @@ class RedisClient:
         self._say(up=True, details="")
         return answer
 
+    def heard(self) -> None:
+        """Redis was heard on another connection: it may be asked again at once."""
+        self._closed_until = 0.0
+
     async def server(self) -> str:
         """Product and version of the server, for people. Raises StoreError."""
         try:
@@ -123,7 +128,9 @@ def connection(url: str, connect: float, timeout: float) -> Connection:
         "socket_timeout": timeout,
         "socket_keepalive": True,
         "health_check_interval": 0,
-        "retry": Retry(NoBackoff(), 0),
+        # Once more, on a new connection: one that lay in the pool may have died unnoticed. Not
+        # after a time-out, which would double the wait.
+        "retry": Retry(NoBackoff(), 1, supported_errors=(ConnectionFailed,)),
     }
     try:
         if "+" in scheme:

@@ -45,6 +45,7 @@ class RedisAnnouncements:
                 # A time-out here is silence, not a failure: get_message then returns None.
                 message = await pubsub.get_message(timeout=30.0)
                 if message is not None and message["channel"] in channels:
+                    self._client.heard()
                     changed(channels[message["channel"]])
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
