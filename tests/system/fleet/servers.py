@@ -74,7 +74,11 @@ class RedisServer:
 
     def run(self, *command: str | bytes | float) -> Any:  # noqa: ANN401 - what Redis answers
         """One command, on a connection of its own."""
-        with Redis(host="127.0.0.1", port=self.port, socket_timeout=5) as client:
+        return self.run_as(None, *command)
+
+    def run_as(self, password: str | None, *command: str | bytes | float) -> Any:  # noqa: ANN401
+        """The same with a password."""
+        with Redis(host="127.0.0.1", port=self.port, password=password, socket_timeout=5) as client:
             return client.execute_command(*command)
 
     def __enter__(self) -> Self:
@@ -177,6 +181,8 @@ class Proxy:
         self._open |= ends
         try:
             await _first(self._pass(reader, behind), self._answer(onward, writer))
+        except asyncio.CancelledError:  # the proxy ends; whoever looks at this task logs it else
+            return
         finally:
             self._open -= ends
             for end in ends:
