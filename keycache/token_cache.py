@@ -48,8 +48,8 @@ class TokenCache:
             return
         if len(self._entries) >= self._size:
             del self._entries[next(iter(self._entries))]
-        starts, ends = verdict.validity
-        self._entries[digest] = Entry(verdict.claims, starts, ends, key, cache)
+        validity = verdict.validity
+        self._entries[digest] = Entry(verdict.claims, validity.starts, validity.ends, key, cache)
 
     def keep_only(self, cache: KeyCache, key_set: KeySet) -> None:
         """Drop every token of `cache` whose key is not in `key_set` (the same object)."""

@@ -5,7 +5,9 @@ where an `exp` that was a string switched the check off).
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn, TypeGuard
+from typing import Any, NoReturn
+
+import msgspec
 
 from keycache.core.token import Header
 from keycache.errors import Reason, TokenError
@@ -38,20 +40,20 @@ class Claims(dict[str, Any]):
 def freeze(payload: Mapping[str, object]) -> Claims:
     """A payload as Claims, all the way down."""
     for value in payload.values():
-        if isinstance(value, dict | list):
+        if type(value) is dict or type(value) is list:
             return Claims((name, _freeze(value)) for name, value in payload.items())
     return Claims(payload)
 
 
 def _freeze(value: object) -> object:
-    if isinstance(value, dict):
+    if type(value) is dict:
         return freeze(value)
-    if isinstance(value, list):
+    if type(value) is list:
         return tuple(map(_freeze, value))
     return value
 
 
-class Validity(NamedTuple):
+class Validity(msgspec.Struct, frozen=True, gc=False):
     """When a token may be used: from `starts` to just before `ends`, leeway included."""
 
     starts: float
@@ -71,7 +73,11 @@ def check_claims(
     for name in issuer.required_claims:
         if payload.get(name) is None:
             raise TokenError(Reason.MISSING_CLAIM, f"The required claim {name} is missing.")
-    _check_audience(payload["aud"], issuer)
+    audience = payload["aud"]
+    if type(audience) is not str:
+        _check_audiences(audience, issuer)
+    elif audience not in issuer.audience_set:
+        raise _other_audience()
     for name in ("sub", "jti", "client_id"):  # RFC 7519 sections 4.1.2, 4.1.7; RFC 8693 section 4.3
         if name in payload and type(payload[name]) is not str:
             raise _invalid(f"The claim {name} is not a string.")
@@ -82,17 +88,17 @@ def check_times(payload: Mapping[str, object], leeway: float, now: float) -> Val
     """RFC 7519 sections 4.1.4 to 4.1.6: exp, nbf and iat. `exp` must be there."""
     if "exp" not in payload:
         raise TokenError(Reason.MISSING_CLAIM, "The required claim exp is missing.")
-    expires = _numeric_date(payload, "exp")
-    if now >= expires + leeway:  # "on or after which the JWT MUST NOT be accepted"
+    ends = _numeric_date("exp", payload["exp"]) + leeway
+    if now >= ends:  # "on or after which the JWT MUST NOT be accepted"
         raise TokenError(Reason.EXPIRED, "The token has expired.")
     starts = _ALWAYS
     for name in ("nbf", "iat"):
         if name in payload:
-            moment = _numeric_date(payload, name)
-            if now < moment - leeway:
+            moment = _numeric_date(name, payload[name]) - leeway
+            if now < moment:
                 raise TokenError(Reason.NOT_YET_VALID, f"The token's {name} is in the future.")
-            starts = max(starts, moment - leeway)
-    return Validity(starts, expires + leeway)
+            starts = max(starts, moment)
+    return Validity(starts, ends)
 
 
 def scopes(claims: Mapping[str, object]) -> frozenset[str]:
@@ -109,28 +115,23 @@ def scopes(claims: Mapping[str, object]) -> frozenset[str]:
     return frozenset(granted)
 
 
-def _check_audience(audience: object, issuer: Issuer) -> None:
-    """RFC 7519 section 4.1.3: a string, or a list of strings, that names us."""
-    if type(audience) is str:
-        named = [audience]
-    elif type(audience) is list and all(type(item) is str for item in audience):
-        named = audience
-    else:
+def _check_audiences(audiences: object, issuer: Issuer) -> None:
+    """RFC 7519 section 4.1.3: where `aud` is no string, a list of strings of which one names us."""
+    if type(audiences) is not list or not all(type(item) is str for item in audiences):
         raise _invalid("The claim aud is neither a string nor a list of strings.")
-    if issuer.audience_set.isdisjoint(named):
-        raise TokenError(Reason.WRONG_AUDIENCE, "The token is for another audience.")
+    if issuer.audience_set.isdisjoint(audiences):
+        raise _other_audience()
 
 
-def _numeric_date(payload: Mapping[str, object], name: str) -> float:
+def _numeric_date(name: str, value: object) -> float:
     """RFC 7519 section 2, NumericDate: a JSON number of seconds. A boolean or a string is none."""
-    value = payload[name]
-    if not _is_number(value) or not 0 <= value <= LATEST:
-        raise _invalid(f"The claim {name} is not a number of seconds since 1970.")
-    return value
+    if (type(value) is int or type(value) is float) and 0 <= value <= LATEST:
+        return value
+    raise _invalid(f"The claim {name} is not a number of seconds since 1970.")
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return type(value) is int or type(value) is float
+def _other_audience() -> TokenError:
+    return TokenError(Reason.WRONG_AUDIENCE, "The token is for another audience.")
 
 
 def _invalid(details: str) -> TokenError:

@@ -13,12 +13,12 @@ SERVE and REFUSE answer at once. SERVE_AND_REFRESH answers at once and wakes the
 wakes the refresher and waits for it, for a bounded time.
 """
 
-from enum import Enum
+from enum import StrEnum
 
 from keycache.core.freshness import Freshness
 
 
-class Age(Enum):
+class Age(StrEnum):
     """How old the key set in memory is."""
 
     ABSENT = "absent"
@@ -28,7 +28,7 @@ class Age(Enum):
     DEAD = "dead"
 
 
-class Known(Enum):
+class Known(StrEnum):
     """What is known of the key."""
 
     FOUND = "found"
@@ -37,7 +37,7 @@ class Known(Enum):
     REFUSED = "refused"
 
 
-class Decision(Enum):
+class Decision(StrEnum):
     """What to do."""
 
     SERVE = "serve"

@@ -5,8 +5,7 @@ PyJWT's Algorithm objects check it; which one is decided by the key, never by th
 (RFC 8725 section 3.1).
 """
 
-from typing import NamedTuple
-
+import msgspec
 from jwt.algorithms import get_default_algorithms
 
 from keycache.core.claims import Claims, Validity, check_claims, freeze
@@ -16,7 +15,7 @@ from keycache.errors import Reason, TokenError
 from keycache.issuer import POSSIBLE_ALGORITHMS, Issuer
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The claims of a good token, and when it may be used."""
 
     claims: Claims
