@@ -214,7 +214,6 @@ class KeyCache:
         for waiter in self._waiters:
             if not waiter.answer.done():
                 waiter.answer.set_exception(UnavailableError(details, retry_after=retry_after))
-                waiter.answer.exception()  # seen: a waiter that is gone must not be logged
 
     def _remember_unknown(self, kid: str | None, now: float) -> None:
         if kid is None or not self._negative_size:
