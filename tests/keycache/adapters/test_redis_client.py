@@ -297,7 +297,7 @@ async def test_after_a_failure_the_next_call_fails_without_asking() -> None:
             with pytest.raises(StoreError):
                 await load(redis)
 
-        assert 1 == server.connections
+        assert 2 == server.connections  # the call, and its one repetition on a new connection
 
 
 async def test_breaker_heals_within_a_second_of_a_single_failure() -> None:
@@ -319,6 +319,35 @@ async def test_breaker_heals_within_a_second_of_a_single_failure() -> None:
                 continue
 
         assert redis.up
+
+
+async def test_pooled_connection_that_died_unnoticed_is_no_failure() -> None:
+    asked = 0
+
+    async def dead_at_the_second(command: Command) -> bytes | None:
+        nonlocal asked
+        asked += 1
+        return None if asked == 2 else await empty(command)
+
+    async with serving(dead_at_the_second) as server, client(server.url) as redis:
+        first, second = await load(redis), await load(redis)
+
+    assert (first, 3) == (second, asked)
+
+
+async def test_redis_that_was_heard_is_asked_at_once() -> None:
+    failing = True
+
+    async def sometimes(command: Command) -> bytes | None:
+        return None if failing else await empty(command)
+
+    async with serving(sometimes) as server, client(server.url) as redis:
+        with pytest.raises(StoreError):
+            await load(redis)
+        failing = False
+        redis.heard()
+
+        assert (0, None, 1800000000000) == await load(redis)
 
 
 async def test_change_is_told_once() -> None:
