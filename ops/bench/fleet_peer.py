@@ -81,7 +81,7 @@ def auth_jwks(url: str, issuer: str, audience: str, ttl: float) -> Verify:
 
 
 def oidc_jwt_verifier(url: str, issuer: str, audience: str, ttl: float) -> Verify:
-    """oidc-jwt-verifier: README, "Async quickstart", with the one verifier of "FastAPI integration"."""
+    """oidc-jwt-verifier: README, "Async quickstart", with one verifier for the process."""
     from oidc_jwt_verifier import AuthConfig
     from oidc_jwt_verifier.async_verifier import AsyncJWTVerifier
 
