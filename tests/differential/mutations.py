@@ -290,7 +290,9 @@ def deep(levels: int) -> Bytes:
 
 def nested(text: str) -> str:
     """The token as the payload of another (RFC 7519 section 5.2)."""
-    outer = f"{b64_json({'alg': 'ES256', 'kid': 'ES256'})}.{b64(text.encode())}"
+    outer = (
+        f"{b64_json({'alg': 'ES256', 'kid': 'ES256'})}.{b64(text.encode('utf-8', 'surrogatepass'))}"
+    )
     return f"{outer}.{b64(sign('ES256', outer.encode()))}"
 
 
@@ -560,13 +562,13 @@ CLASSES: dict[str, list[Mutation]] = {
     "signature of nothing": [
         signature(lambda data: bytes(len(data))),
         signature(lambda data: b"\xff" * len(data)),
-        signature(lambda data: bytes(len(data) - 1) + b"\x01"),
+        signature(lambda data: bytes(len(data[1:])) + b"\x01"),
     ],
     "signature by another": [
         lambda draft: setattr(draft, "signer", lambda message: sign(draft.alg, message, 1)),
         lambda draft: setattr(draft, "signer", lambda message: sign(draft.alg, message + b"x")),
-        signature(lambda data: bytes([data[0] ^ 1]) + data[1:]),
-        signature(lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        signature(lambda data: bytes(octet ^ 1 for octet in data[:1]) + data[1:]),
+        signature(lambda data: data[:-1] + bytes(octet ^ 1 for octet in data[-1:])),
     ],
     "ECDSA numbers out of range": [
         ecdsa_numbers(lambda _r, s, _n: (0, s)),
