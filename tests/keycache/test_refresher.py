@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from keycache.core.budget import Bucket
 from keycache.core.decision import Age
 from keycache.core.freshness import Lifetimes
 from keycache.core.record import Record, seal
@@ -54,20 +55,21 @@ def failures(worker: Worker) -> list[tuple[Cause, FetchCode]]:
 
 
 class Sayings:
-    """Implements Fetcher: says one thing after the other, then the last for ever."""
+    """Implements Fetcher: says one thing after the other. asked: with which validators."""
 
-    def __init__(self, *sayings: Answer | Exception) -> None:
+    def __init__(self, *sayings: Answer) -> None:
         self._sayings = list(sayings)
+        self.asked: list[tuple[str | None, str | None]] = []
 
     async def fetch(self, issuer: Issuer, etag: str | None, last_modified: str | None) -> Answer:
-        saying = self._sayings.pop(0) if len(self._sayings) > 1 else self._sayings[0]
-        if isinstance(saying, Exception):
-            raise saying
-        return saying
+        self.asked.append((etag, last_modified))
+        return self._sayings.pop(0)
 
 
-def answer(document: bytes | None, cache_control: str | None = None) -> Answer:
-    return Answer(document, cache_control, None, None, None, None)
+def answer(
+    document: bytes | None, etag: str | None = None, last_modified: str | None = None
+) -> Answer:
+    return Answer(document, None, None, etag, last_modified, None)
 
 
 # -- one fetch for all -----------------------------------------------------------------------------
@@ -141,6 +143,28 @@ async def test_set_that_has_not_changed_is_only_confirmed() -> None:
     assert before.key_set is worker.held.key_set
     assert worker.cache.version > before.record.version
     assert worker.moments.fresh_until > before.freshness.fresh_until + 200
+
+
+@virtual
+async def test_validators_are_kept_as_long_as_the_issuer_names_no_others() -> None:
+    document, date = document_of(("key-0",)), "Thu, 01 Jan 1970 00:00:00 GMT"
+    sayings = Sayings(
+        answer(document, '"1"', date),
+        answer(None),
+        answer(None, '"2"'),
+        answer(document),
+        answer(document),
+    )
+    worker = Fleet().worker(fetcher=sayings)
+    for _ in range(5):
+        await worker.turn(force=True)
+    assert [
+        (None, None),
+        ('"1"', date),
+        ('"1"', date),
+        ('"2"', date),
+        (None, None),
+    ] == sayings.asked
 
 
 @virtual
@@ -250,6 +274,42 @@ async def test_forged_kid_is_refused_once_the_issuer_was_asked_about_it() -> Non
     assert 2 == len(worker.fleet.fetches)
     assert "unknown_key" == await worker.ask("forged-1")
     assert 2 == len(worker.fleet.fetches)
+
+
+@virtual
+async def test_forged_kid_that_two_workers_meet_together_costs_one_fetch() -> None:
+    fleet = Fleet()
+    workers = [await loaded(fleet, name) for name in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    await asyncio.sleep(1.0)
+    verdicts = await asyncio.gather(*(worker.ask("forged-1") for worker in workers))
+    assert ["unknown_key"] * 2 == verdicts
+    assert 1 + 1 == len(fleet.fetches)
+
+
+@virtual
+async def test_who_asks_about_a_kid_while_the_set_is_due_pays_from_the_budget_for_that() -> None:
+    worker = await loaded(Fleet())
+    await worker.fleet.until(worker.moments.refresh_from)
+    waiter = asyncio.create_task(worker.ask("forged-1"))
+    await asyncio.sleep(0)
+    await worker.turn()
+    assert "unknown_key" == await waiter
+    assert Cause.UNKNOWN_KID is results(worker)[-1][0]
+
+
+@virtual
+async def test_scheduled_refresh_that_must_wait_keeps_no_rotated_key_out() -> None:
+    fleet = Fleet()
+    worker = await loaded(fleet)
+    await fleet.until(worker.moments.refresh_from)
+    buckets = fleet.redis.backend._state(SOURCE).buckets
+    buckets[False] = Bucket(0.0, fleet.now())
+    assert Result.EXHAUSTED is (await worker.turn()).result
+    kid = fleet.issuer.rotate()
+    worker.start()
+    assert "accepted" == await worker.ask(kid)
 
 
 @virtual
@@ -601,6 +661,17 @@ async def test_bad_record_does_not_keep_a_cold_worker_from_the_issuer(
 
 
 @virtual
+async def test_older_record_is_refused_by_who_has_only_read_the_newer_one() -> None:
+    fleet = Fleet()
+    await loaded(fleet, "first")
+    second = await loaded(fleet, "second")
+    record = second.held.record
+    fleet.put_record(record._replace(version=record.version - 1))
+    await second.turn()
+    assert [RecordRefused("sim", RecordCode.ROLLED_BACK)] == second.of(RecordRefused)
+
+
+@virtual
 async def test_sealed_record_is_refused_where_no_seal_key_is_set() -> None:
     fleet = Fleet()
     await loaded(fleet)
@@ -635,10 +706,11 @@ async def test_bad_record_is_replaced_once_a_poll_interval_at_most() -> None:
 @virtual
 async def test_dead_record_is_not_adopted() -> None:
     fleet = Fleet()
+    fleet.issuer.fault = "down"
     fleet.put_record(key_set_record("gone", version=10, fetched_at=EPOCH - 3900))
     worker = fleet.worker()
-    assert Result.FETCHED is (await worker.turn()).result
-    assert ["key-0"] == worker.kids
+    assert Result.FAILED is (await worker.turn()).result
+    assert worker.cache.held is None
 
 
 @virtual
@@ -658,6 +730,19 @@ async def test_emptied_redis_is_filled_from_memory_without_a_fetch() -> None:
     assert None is (await worker.turn()).result
     assert worker.cache.version == fleet.shared_version
     assert ["worker"] == fleet.fetches
+
+
+@virtual
+async def test_redis_that_forgets_again_and_again_is_filled_once_a_poll_interval_at_most() -> None:
+    fleet = Fleet()
+    worker = await loaded(fleet)
+    found = []
+    for pause in (0.0, 1.0, POLL - 1.0):
+        await asyncio.sleep(pause)
+        fleet.redis.flush()
+        await worker.turn()
+        found.append(fleet.shared_version)
+    assert [worker.cache.version, 0, worker.cache.version] == found
 
 
 @virtual
@@ -716,6 +801,27 @@ async def test_budget_is_this_workers_own_while_redis_is_down() -> None:
     for n in range(50):
         await worker.ask(f"forged-{n}")
     assert 1 + 2 == len(fleet.fetches)
+
+
+@virtual
+async def test_forged_kid_is_refused_without_redis_too() -> None:
+    fleet = Fleet()
+    worker = await loaded(fleet)
+    worker.start()
+    fleet.redis.down = True
+    assert "unknown_key" == await worker.ask("forged-1")
+
+
+@virtual
+async def test_clock_of_a_host_that_is_ahead_never_gets_into_the_versions() -> None:
+    fleet = Fleet()
+    fleet.redis.down = True
+    worker = fleet.worker(clock_offset=50.0)
+    await worker.turn()
+    fleet.redis.down = False
+    await worker.turn()
+    assert not worker.held.provisional
+    assert fleet.now() == pytest.approx(fleet.shared_version / 1000, abs=1.0)
 
 
 @virtual
@@ -832,6 +938,23 @@ async def test_operator_waits_like_everybody_for_a_fetch_in_progress() -> None:
 
 
 # -- run and stop ----------------------------------------------------------------------------------
+
+
+@virtual
+async def test_worker_that_was_woken_goes_back_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = await loaded(Fleet())
+    turn, turns = worker.refresher.turn, []
+
+    async def counted() -> Turn:
+        turns.append(worker.fleet.now())
+        return await turn()
+
+    monkeypatch.setattr(worker.refresher, "turn", counted)
+    worker.start()
+    await asyncio.sleep(1.0)
+    worker.refresher.changed()
+    await asyncio.sleep(4 * POLL + 1.0)
+    assert 1 + 1 + 4 == len(turns)
 
 
 @virtual
