@@ -200,9 +200,10 @@ issuer {LATENCY * 1000:.0f} ms away.
 
 - **ours**: two `keycache serve`, four workers each, one Valkey, asked over HTTP; in the last row,
   too, all eight workers. Defaults, but for `TTL_MIN=1` (so that a key set can expire within the
-  bench) and `REDIS_CONNECT=3`, `REDIS_TIMEOUT=3` (see "Where we lose"). "cold" is the start of
-  the fleet: the workers fetch before they are asked, and of ten issuers the most asked is shown. The peers are asked inside their process: a time of theirs has no HTTP in
-  it, and one process serves the {AT_ONCE} requests (four in the last row).
+  bench) and `REDIS_CONNECT=3`, `REDIS_TIMEOUT=3` (see "Where we lose"). "cold" is the start of the
+  fleet: the workers fetch before they are asked, and of ten issuers the most asked is shown.
+- The peers are asked inside their process: a time of theirs has no HTTP in it, and one process
+  serves the {AT_ONCE} requests (four in the last row).
 - A cell without words is a count of requests for the key set; a time beside it is how long the last
   of the {AT_ONCE} waited for its answer. "none accepted": a cool-down hides the new key.
 - "Just after" is about a second; more on a busy machine, and then less of a cool-down is left.
