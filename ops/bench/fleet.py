@@ -229,8 +229,8 @@ Measured at the client, as multiples of the quiet median.
 {latencies(seconds)}
 
 To reach: a p99 within 1.2 × of the p99 without the flood. Against the quiet one it is
-{against_quiet:.1f} ×: {"reached" if against_quiet <= 1.2 else "not reached"} by this measure. Against
-bursts of as many tokens that are refused from memory, which take the same processors, it is
+{against_quiet:.1f} ×: {"reached" if against_quiet <= 1.2 else "not reached"} by this measure.
+Against bursts of as many tokens that are refused from memory, which take the same processors, it is
 {ratio:.1f} ×; that no good token awaited anything is counted above.
 
 ## Where we lose
@@ -246,8 +246,8 @@ bursts of as many tokens that are refused from memory, which take the same proce
 - The workers fetch when they start, asked or not; a token of a removed key, whose kid is unknown
   from then on, may cost one more fetch (here {ours["removed"].fetches} in all for the removal).
 - "1 fetch cold" is not what the default Redis deadlines (0.25 s to connect, 0.5 s to answer) gave
-  on a busy machine: eight workers starting at once on two cores made 3 to 7 fetches for an issuer in
-  5 of 8 starts. With 3 s it was 1 in 6 of 6, so slow answers taken for a Redis that is down are the
+  on a busy machine: eight workers starting at once on two cores made 3 to 7 fetches for an issuer
+  in 5 of 8 starts. With 3 s it was 1 in 6 of 6, so slow answers taken for a Redis that is down are the
   likely cause; it was not traced further. This bench sets 3 s since then.
 - All this needs a Valkey or Redis beside the workers. The peers need nothing.
 
