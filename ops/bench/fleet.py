@@ -247,8 +247,8 @@ Against bursts of as many tokens that are refused from memory, which take the sa
   from then on, may cost one more fetch (here {ours["removed"].fetches} in all for the removal).
 - "1 fetch cold" is not what the default Redis deadlines (0.25 s to connect, 0.5 s to answer) gave
   on a busy machine: eight workers starting at once on two cores made 3 to 7 fetches for an issuer
-  in 5 of 8 starts. With 3 s it was 1 in 6 of 6, so slow answers taken for a Redis that is down are the
-  likely cause; it was not traced further. This bench sets 3 s since then.
+  in 5 of 8 starts. With 3 s it was 1 in 6 of 6, so slow answers taken for a Redis that is down are
+  the likely cause; it was not traced further. This bench sets 3 s since then.
 - All this needs a Valkey or Redis beside the workers. The peers need nothing.
 
 ## Reproduce
