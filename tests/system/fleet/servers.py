@@ -96,7 +96,7 @@ class RedisServer:
 def replication(server: RedisServer) -> str:
     """What the server says of its role; nothing when it does not answer."""
     with suppress(RedisError):
-        return str(server.run("ROLE")[0])
+        return str(server.run("ROLE")[0].decode())
     return ""
 
 
