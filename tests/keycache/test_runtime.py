@@ -289,6 +289,15 @@ async def test_two_who_warm_together_fetch_once(make: Make, demo: DemoIssuer) ->
     assert 1 == demo.jwks_fetches
 
 
+async def test_forced_warming_waits_for_the_fetch_in_progress(make: Make, demo: DemoIssuer) -> None:
+    demo.latency = 0.1
+    runtimes = [make(), make()]
+    warmed = await asyncio.gather(
+        *(runtime.warm(only(runtime), force=True) for runtime in runtimes)
+    )
+    assert [3, 3] == [each.keys for each in warmed]
+
+
 async def test_warming_an_issuer_that_fails_says_why(make: Make, demo: DemoIssuer) -> None:
     demo.malformed(b'{"keys": []}')
     runtime = make()
