@@ -870,8 +870,8 @@ async def test_failed_attempt_without_redis_is_followed_by_a_pause() -> None:
     fleet.redis.down = True
     fleet.issuer.fault = "down"
     worker = fleet.worker()
-    results = [(await worker.turn()).result for _ in range(2)]
-    assert [Result.FAILED, Result.BACKING_OFF] == results
+    results = [(await worker.turn()).result for _ in range(3)]
+    assert [Result.FAILED, Result.BACKING_OFF] == [result for result in results if result][:2]
     assert 1 == len(fleet.fetches)
 
 
@@ -884,7 +884,9 @@ async def test_pause_after_a_failure_is_kept_when_redis_is_lost_meanwhile() -> N
     await asyncio.sleep(0.5)
     fleet.redis.down = True
     assert Result.FAILED is (await turn).result
+    await worker.turn()
     assert Result.BACKING_OFF is (await worker.turn()).result
+    assert 1 == len(fleet.fetches)
 
 
 @pytest.mark.parametrize("warm", [False, True])
