@@ -32,6 +32,8 @@ from tests.keycache.parts import at_once
 
 SEAL_KEY = b"s" * 32
 NO_REDIS = "unix:///nowhere/redis.sock"
+PATIENT = {"seal_keys": (SEAL_KEY,), "redis_connect": 5.0, "redis_timeout": 5.0, "wait": 5.0}
+"""What is shown here does not depend on how busy the machine is."""
 
 Make = Callable[..., Runtime]
 
@@ -57,7 +59,7 @@ async def make(demo: DemoIssuer, valkey_url: str, events: list[Event]) -> Any:  
     made: list[Runtime] = []
 
     def make(redis_url: str | None = valkey_url, **changes: Any) -> Runtime:  # noqa: ANN401
-        options = Options(**{"redis_url": redis_url, "seal_keys": (SEAL_KEY,), **changes})
+        options = Options(**{"redis_url": redis_url, **PATIENT, **changes})
         made.append(Runtime([issuer_of(demo)], options, events.append))
         return made[-1]
 
@@ -77,8 +79,8 @@ def health(runtime: Runtime) -> IssuerHealth:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what comes by itself, for five seconds at most."""
-    for _ in range(500):
+    """Wait for what comes by itself, for a while."""
+    for _ in range(2000):
         if condition():
             return
         await asyncio.sleep(0.01)
@@ -143,7 +145,7 @@ async def test_closing_waits_for_a_fetch_no_longer_than_it_may_take(
     await until(lambda: demo.discovery_fetches > 0)
     started = time.monotonic()
     await runtime.close()
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 5.0
 
 
 # -- verifying and sharing -------------------------------------------------------------------------
@@ -395,7 +397,7 @@ async def test_probe_says_where_the_keys_are_and_how_far_the_clocks_are_apart(
         demo.clock_offset = ahead
         seen = await probe(issuer_of(demo), Options())
         assert (demo.jwks_url, demo.kids()) == (seen.jwks_url, [key.kid for key in seen.keys])
-        assert ahead == pytest.approx(seen.date_offset, abs=1.0)
+        assert ahead == pytest.approx(seen.date_offset, abs=3.0)
 
 
 async def test_probe_of_an_issuer_that_fails_is_the_error_of_the_fetch(demo: DemoIssuer) -> None:
@@ -408,7 +410,7 @@ async def test_probe_of_an_issuer_that_fails_is_the_error_of_the_fetch(demo: Dem
 async def test_probe_of_a_store_names_the_server_and_leaves_nothing_in_it(valkey_url: str) -> None:
     seen = await probe_store(Options(redis_url=valkey_url, seal_keys=(SEAL_KEY,)))
     assert (True, "valkey") == (seen.writable, seen.server.partition(" ")[0])
-    assert 0 < seen.seconds < 1
+    assert 0 < seen.seconds < 5
     with Redis.from_url(valkey_url) as client:
         assert [] == client.keys("*")
 
