@@ -5,7 +5,8 @@
 
 How it measures. Everything compared runs in one process, on the same tokens, in turns: one batch of
 each subject makes a repeat, and a ratio is formed within each repeat, so that a machine that slows
-down slows both sides. Every token text is a new object, as it is in a server. Metrics are the real
+down slows both sides. Time is the processor's: nothing here waits, and what else the machine does
+is not counted. Every token text is a new object, as it is in a server. Metrics are the real
 observer, writing the real files of several processes, its flush included.
 
 What it compares with is installed apart from the project, into `.venv/bench-verify`, from
@@ -27,7 +28,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from time import perf_counter, time
+from time import thread_time, time
 from typing import Any, NamedTuple
 
 import jwt
@@ -302,9 +303,9 @@ async def measure(subjects: dict[str, Timed], repeats: int) -> Times:
     order = list(subjects)
     for _ in range(repeats):
         for name in order:
-            started = perf_counter()
+            started = thread_time()
             await subjects[name].run()
-            times[name].append((perf_counter() - started) / subjects[name].tokens)
+            times[name].append((thread_time() - started) / subjects[name].tokens)
         order.reverse()
     gc.unfreeze()
     return times

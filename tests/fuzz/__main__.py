@@ -10,6 +10,8 @@ import sys
 
 import atheris
 
+from tests.fuzz.mutator import mutate
+
 with atheris.instrument_imports(include=["keycache"]):
     from tests.fuzz.targets import TARGETS
 
@@ -17,7 +19,7 @@ with atheris.instrument_imports(include=["keycache"]):
 def main() -> None:
     """Fuzz the target that is named first."""
     check = TARGETS[sys.argv.pop(1)]()
-    atheris.Setup(sys.argv, check)
+    atheris.Setup(sys.argv, check, custom_mutator=mutate)
     atheris.Fuzz()
 
 

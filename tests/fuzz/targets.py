@@ -18,6 +18,7 @@ from keycache.core.token import parse_token
 from keycache.errors import JWKSError, KeycacheError, Reason
 from keycache.events import LookedUp, Rejected, Unverifiable, Verified
 from keycache.issuer import POSSIBLE_ALGORITHMS
+from tests.fuzz.mutator import SEPARATOR
 from tests.keycache.core.forge import issuer
 from tests.keycache.one_worker import Worker
 
@@ -39,7 +40,6 @@ KEY_SET = Limits(
 # The same in every run, so that an input that was found can be tried again.
 _SECRET = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 _JWK = OKPAlgorithm.to_jwk(_SECRET.public_key(), as_dict=True)
-_SEPARATOR = b"\x1e"
 
 
 def tokens() -> Callable[[bytes], None]:
@@ -101,8 +101,8 @@ def _token(data: bytes) -> str:
     if kind not in (b"e", b"s"):
         # As Sanic hands header bytes on.
         return rest.decode("utf-8", "surrogateescape")
-    header, _, rest = rest.partition(_SEPARATOR)
-    payload, _, signature = rest.partition(_SEPARATOR)
+    header, _, rest = rest.partition(SEPARATOR)
+    payload, _, signature = rest.partition(SEPARATOR)
     message = _base64url(header) + b"." + _base64url(payload)
     if kind == b"s":
         signature = _SECRET.sign(message)
