@@ -10,10 +10,10 @@ One task in every worker does a *turn* whenever its timer, a waiting request or 
     install  into this worker's memory; the others hear of the new version and load it.
 
 A failure anywhere changes when to try again, and never the keys. When the shared cache does not
-answer, the same turn goes on with this process's own lease and budget. What it fetches then is
-*provisional*: good keys, but with no version that others could compare, since no two hosts have
-the same clock. It is never shared. As soon as the shared cache answers again, an answer that was
-fetched after that moment, by whichever worker, takes its place.
+answer twice in a row, or while somebody waits, the turn goes on with this process's own lease and
+budget. What it fetches then is *provisional*: good keys, but with no version that others could
+compare, since no two hosts have the same clock. It is never shared. As soon as the shared cache
+answers again, an answer that was fetched later, by whichever worker, takes its place.
 """
 
 import asyncio
@@ -42,6 +42,9 @@ from keycache.interfaces import Answer, Clock, Fetcher, Grant, Lease, Refusal, S
 from keycache.issuer import Issuer
 
 _CANNOT_KNOW = "The issuer's keys cannot be asked for at the moment."
+
+PATIENCE = 0.6
+"""Seconds until a store that failed once is asked again: a little more than its client's pause."""
 
 WHILE_HELD = 0.1
 """Seconds between looks while another worker fetches what somebody here waits for: the message that
@@ -110,7 +113,9 @@ class Refresher:
         self._restore_from = 0.0
         self._seen = 0  # the version in the store when we looked last
         self._stored = 0  # the newest version that we know to have been in the store
-        self._reconnected_ms = 0  # when the store answered again, by its clock; 0: it has not
+        self._in_touch = False  # whether the store answered when it was asked last
+        self._store_failures = 0  # in a row
+        self._fetched_alone = 0.0  # when the provisional set was fetched, by the loop's clock
         cache.wanted = self._wake.set
 
     def changed(self) -> None:
@@ -146,7 +151,12 @@ class Refresher:
             adopted = await self._look()
             turn = await self._ask(self._lease, force=force)
         except StoreError as error:
-            self._reconnected_ms = 0
+            self._in_touch = False
+            self._store_failures += 1
+            if self._store_failures == 1 and not self._cache.waiting:
+                # One slow answer, on a busy machine or in a fail-over, is no reason for every
+                # worker of the fleet to ask the issuer by itself.
+                return Turn(None, PATIENCE, store_failure=error)
             turn = await self._ask(self._local, force=force)
             turn = turn._replace(store_failure=error)
         if turn.result is None and adopted:
@@ -160,10 +170,13 @@ class Refresher:
         questions = self._cache.undated()
         loaded = await self._store.load(self._source, self._cache.version)
         questions.date(loaded.now_ms)
-        self._reconnected_ms = self._reconnected_ms or loaded.now_ms
+        self._in_touch, self._store_failures = True, 0
         self._seen = loaded.version
-        if self._provisional and loaded.version < self._reconnected_ms:
-            return False
+        if self._provisional:
+            # When ours was fetched, by the shared clock: only time that has passed here is counted.
+            elapsed = asyncio.get_running_loop().time() - self._fetched_alone
+            if loaded.version < loaded.now_ms - 1000 * elapsed:
+                return False
         if loaded.record is not None:
             return await self._adopt(loaded.record, loaded.version)
         if loaded.version == 0:
@@ -239,6 +252,7 @@ class Refresher:
             return self._refused(cause, grant)
         if lease is not self._lease:
             grant = grant._replace(version=self._cache.version + 1)
+            self._fetched_alone = asyncio.get_running_loop().time()
         questions.date(grant.version)
         return await self._fetch(lease, cause, grant)
 
@@ -256,7 +270,7 @@ class Refresher:
             case Age.FRESH if self._cache.waiting:
                 return Cause.UNKNOWN_KID
             case Age.FRESH:
-                return Cause.AHEAD if self._provisional and self._reconnected_ms else None
+                return Cause.AHEAD if self._provisional and self._in_touch else None
 
     def _until_due(self) -> float:
         """Seconds until the next look: the poll, or sooner when the keys become due."""

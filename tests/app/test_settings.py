@@ -51,6 +51,7 @@ DEFAULTS = {
     "REDIS_URL": None,
     "SEAL_KEYS": (),
     "ALLOW_UNSEALED": False,
+    "SNAPSHOT": None,
     "HOST": "127.0.0.1",
     "PORT": 8000,
     "ADMIN_HOST": "127.0.0.1",

@@ -784,6 +784,42 @@ async def test_cold_worker_serves_without_redis() -> None:
 
 
 @virtual
+async def test_one_slow_answer_of_redis_sends_nobody_to_the_issuer() -> None:
+    fleet = Fleet()
+    fleet.redis.down = True
+    worker = fleet.worker()
+    turn = await worker.turn()
+    assert isinstance(turn.store_failure, StoreError)
+    fleet.redis.down = False
+    await asyncio.sleep(turn.seconds)
+    await worker.turn()
+    assert (1, False) == (len(fleet.fetches), worker.held.provisional)
+
+
+@virtual
+async def test_redis_that_fails_twice_sends_the_worker_to_the_issuer() -> None:
+    fleet = Fleet()
+    fleet.redis.down = True
+    worker = fleet.worker()
+    for _ in range(2):
+        await worker.turn()
+    assert (1, True) == (len(fleet.fetches), worker.held.provisional)
+
+
+@virtual
+async def test_answer_fetched_after_the_provisional_one_replaces_it_without_a_fetch() -> None:
+    fleet = Fleet()
+    alone = await provisional(fleet, "alone")
+    fleet.redis.down = False
+    other = fleet.worker("other")
+    await other.turn(force=True)
+    before = len(fleet.fetches)
+    await alone.turn()
+    assert (before, False) == (len(fleet.fetches), alone.held.provisional)
+    assert other.held.record.version == alone.held.record.version
+
+
+@virtual
 async def test_redis_that_hangs_costs_a_waiter_its_deadline_and_not_its_answer() -> None:
     fleet = Fleet()
     fleet.redis.latency = 60.0
