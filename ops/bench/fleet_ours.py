@@ -121,10 +121,6 @@ def running() -> Iterator[Fleet]:
             "PORT": "0",
             "ADMIN_PORT": "0",
             "TTL_MIN": "1",  # so that a key set may expire within the bench
-            # Eight workers that start on two cores keep each other from the CPU for longer than
-            # the 0.25 and 0.5 s after which Redis counts as down, and each fetches for itself.
-            "REDIS_CONNECT": "3",
-            "REDIS_TIMEOUT": "3",
         }
         services = [Service(settings) for _ in range(SERVICES)]
         for service in services:
