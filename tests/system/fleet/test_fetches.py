@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.demo.issuer import DemoIssuer
+from tests.system.fleet.conftest import PATIENT
 from tests.system.fleet.fleet import Fleet, say
 from tests.system.fleet.servers import RedisServer
 from tests.system.processes import connected_to
@@ -38,7 +39,7 @@ def issuers() -> Iterator[list[DemoIssuer]]:
 @pytest.fixture(scope="module")
 def fleet(issuers: list[DemoIssuer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    settings = {"LEASE": LEASE, "FETCH_TIMEOUT": 2.5}
+    settings = {"LEASE": LEASE, "FETCH_TIMEOUT": 2.5, **PATIENT}
     with (
         RedisServer(folder / "redis") as redis,
         Fleet(folder, issuers, [redis.url, redis.url], settings) as fleet,

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from app.demo.issuer import DemoIssuer
-from tests.system.fleet.conftest import QUICK
+from tests.system.fleet.conftest import PATIENT, QUICK
 from tests.system.fleet.fleet import Fleet, say
 from tests.system.fleet.servers import RedisServer
 from tests.system.service import eventually
 
-FEW: dict[str, object] = {**QUICK, "WORKERS": 2}
+FEW: dict[str, object] = {**QUICK, **PATIENT, "WORKERS": 2}
 
 pytestmark = pytest.mark.timeout(60)
 
