@@ -28,6 +28,10 @@ local function fields(headers, names)
     return found
 end
 
+local function is_json(headers)
+    return headers["content-type"] ~= nil and headers["content-type"][0] == "application/json"
+end
+
 -- Ends the request: the client gets this answer, the API nothing.
 local function answer(txn, status, headers, body)
     txn:done(txn:reply { status = status, headers = headers, body = body })
@@ -56,9 +60,8 @@ core.register_action("keycache", { "http-req" }, function(txn)
             local value = said.headers[name] and said.headers[name][0] or ""
             txn.http:req_set_header(name, value)
         end
-    elseif said and (said.status // 100 == 4 or said.status == 503)
-        and said.headers["content-type"] then
-        -- Without a type it is no word of keycache's, and nothing to show.
+    elseif said and said.status >= 400 and is_json(said.headers) then
+        -- What is no JSON is no word of keycache's: nobody answered `listen keycache`.
         answer(txn, said.status, fields(said.headers, TOLD), said.body)
     else
         unavailable(txn)
