@@ -1,4 +1,4 @@
-"""The supervisor: the process that starts the workers, replaces the dead, and drains them.
+"""The supervisor: the process that starts the workers, replaces them, and drains them.
 
     supervisor ── binds both listening sockets, makes the run's private directory
       ├── embedded Valkey    when no Redis is named; restarted under the same name when it dies
@@ -16,6 +16,16 @@ pidfds of our own, so that they outlive a forkserver that died; the next start m
 A slot whose worker ended is filled again at once. When its workers end within seconds of their
 start, again and again, the pauses grow: a crash loop must not eat the CPUs of the healthy workers.
 Only at the first start is a worker that cannot start the end of everything, with its reason.
+
+SIGHUP reloads: the settings are read anew and the workers replaced one by one, the new one first.
+
+    worker-0 serves           worker-0 drains, ends      worker-0 starts (new)     worker-0 serves
+    worker-1 serves           worker-1 serves            worker-1 serves           worker-1 drains …
+    worker-2 starts (new)     worker-2 serves            worker-2 serves           worker-2 serves
+
+There is one name more than there are workers, free but for these moments: two processes never write
+into the same metrics files, their number stays bounded, and no fewer workers serve than before.
+Settings that are wrong change nothing; nor do those with which the first new worker cannot start.
 """
 
 import logging
@@ -25,133 +35,35 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import NamedTuple
 
+from app import systemd
 from app.embedded import EmbeddedValkey, short_parent
-from app.settings import Settings
+from app.settings import PREFIX, Settings
+from app.slots import QUICK_DEATH, RETIRE, Job, Lives, Report, Slot, Work, Worker
 from app.sockets import DEAF_AFTER, listen, turn_deaf, url
 from keycache.errors import ConfigurationError, KeycacheError
 from metrics import multiproc_dir
 
 logger = logging.getLogger("keycache.supervisor")
 
-QUICK_DEATH = 10.0
-"""Seconds: who ends sooner after its start has not run, it has failed to."""
-
-PAUSE_MAX = 30.0
-"""Seconds between two attempts, at most."""
-
 KILL_MARGIN = 4.0
 """Seconds after the grace period: the workers cut their last requests themselves, and say so."""
 
-UNKNOWN_STATUS = 255
-"""The exit status of a worker whose parent, the forkserver, died before it."""
-
-FORKSERVER_ANSWER = 1.0
-"""Seconds for the forkserver to say how a worker ended."""
-
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """All that a worker is given; it reads no environment. `redis_url` and `seal_keys` are those of
-    the embedded Valkey, and count only when the settings name no Redis."""
-
-    slot: str
-    settings: Settings
-    directory: Path
-    public: socket.socket
-    admin: socket.socket
-    redis_url: str | None
-    seal_keys: tuple[bytes, ...]
-
-
-class Report(NamedTuple):
-    """What a worker says once, through its pipe: the problems that keep it from starting, none when
-    it accepts requests. `settings`: whether the operator can mend them."""
-
-    problems: tuple[str, ...] = ()
-    settings: bool = False
-
-
-Work = Callable[[Job, Connection], None]
-"""The worker's main function: runs in a new process until SIGTERM, then drains and returns."""
-
-
-def pause_before_restart(quick_deaths: int) -> float:
-    """Seconds to wait after this many quick deaths in a row: 0, 0, 0.5, 1, 2, … 30."""
-    doublings = min(quick_deaths - 2, 10)  # beyond PAUSE_MAX, and never out of a float's range
-    return min(PAUSE_MAX, 0.5 * 2.0**doublings) if quick_deaths > 1 else 0.0
-
-
-class Lives:
-    """When something was started, how often it died quickly, and when it may start again."""
-
-    def __init__(self) -> None:
-        self.quick_deaths = 0
-        self.start_at: float | None = 0.0  # None while it runs
-        self._started_at = 0.0
-
-    def started(self, now: float) -> None:
-        """It was started at `now` (seconds of a monotonic clock, as everywhere here)."""
-        self._started_at = now
-        self.start_at = None
-
-    def ended(self, now: float) -> float:
-        """It ended at `now`; returns the pause before it is started again."""
-        quick = now - self._started_at < QUICK_DEATH
-        self.quick_deaths = self.quick_deaths + 1 if quick else 0
-        pause = pause_before_restart(self.quick_deaths)
-        self.start_at = now + pause
-        return pause
-
-
-class Worker(NamedTuple):
-    """A process, and its pidfd: readable when it has ended, and never another process's."""
-
-    process: BaseProcess
-    pidfd: int
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens when it has ended."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, number)
-
-    def bury(self) -> tuple[str, bool]:
-        """Release what an ended process leaves. Returns how it ended, in words, and whether well
-        (as far as anybody knows)."""
-        os.close(self.pidfd)
-        pid = self.process.pid
-        self.process.join(FORKSERVER_ANSWER)
-        status = self.process.exitcode
-        if status is None or status == UNKNOWN_STATUS:
-            return f"pid {pid}, nobody knows how", True
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return f"pid {pid}, {how}", status == 0
-
-
-class Slot:
-    """A worker's place: its name stays, the processes in it come and go."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.lives = Lives()
-        self.worker: Worker | None = None
-        self.report: Connection | None = None  # until it has said whether it could start
+RESTART_ONLY = ("host", "port", "admin_host", "admin_port")
+"""Settings of the listening sockets, which outlive every worker."""
 
 
 class Supervisor:
     """Runs the service: `run()` returns the exit code when it has been stopped by a signal.
 
-    work: the workers' main function; preload: modules imported once for all of them.
+    work: the workers' main function; preload: modules imported once for all of them. What the
+    settings name is what it starts with; a reload reads them with `Settings.load()`.
     """
 
     def __init__(self, settings: Settings, work: Work, preload: Sequence[str] = ()) -> None:
@@ -159,7 +71,13 @@ class Supervisor:
         self._work = work
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([*preload])
-        self._slots = [Slot(f"worker-{number}") for number in range(settings.workers)]
+        self._slots = [Slot(_name(number)) for number in range(settings.workers)]
+        self._old: list[Slot] = []  # whom a reload has yet to replace, and whom it has retired
+        self._before: Settings | None = None  # the way back, until a new worker serves
+        self._reload_wanted = False
+        self._rolling = False
+        self._terminal = os.isatty(0)
+        self._watchdog_pause = systemd.watchdog_pause()
         self._valkey: EmbeddedValkey | None = None
         self._valkey_lives = Lives()
         self._valkey_end: int | None = None
@@ -191,6 +109,7 @@ class Supervisor:
                 self._valkey.wait_until_ready(5.0)
             stack.callback(self._kill_workers)
             while not self._stop_signals:
+                self._roll()
                 self._start_who_is_due()
                 self._wait_for_news()
             return self._drain()
@@ -219,6 +138,7 @@ class Supervisor:
             redis_url=self._valkey.url if self._valkey else None,
             seal_keys=self._seal_keys,
         )
+        slot.grace = self._settings.grace
         slot.report, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=self._work, args=(job, sender), name=slot.name)
         with _signals_held():
@@ -234,29 +154,40 @@ class Supervisor:
 
     def _wait_for_news(self) -> None:
         """Sleep until something has ended, reported or signalled, or until a start is due."""
-        dues = [
-            lives.start_at
-            for lives in (self._valkey_lives, *(slot.lives for slot in self._slots))
-            if lives.start_at is not None and (lives is not self._valkey_lives or self._valkey)
-        ]
-        timeout = max(0.0, min(dues) - time.monotonic()) if dues else None
+        dues = [slot.lives.start_at for slot in self._slots]
+        dues += [slot.kill_at for slot in self._old]
+        if self._valkey is not None:
+            dues.append(self._valkey_lives.start_at)
         # A report first: who ends right after it has said why.
         reports = {slot.report: slot for slot in self._slots if slot.report is not None}
         ends = self._ends()
         watched: list[Connection | socket.socket | int] = [self._wakeup, *reports, *ends]
         if self._valkey_end is not None:
             watched.append(self._valkey_end)
-        news = wait(watched, timeout)
-        if self._wakeup in news:
-            self._wakeup.recv(64)
+        news = self._wait(watched, min((due for due in dues if due is not None), default=None))
         for report, slot in reports.items():
             if report in news:
                 self._hear(slot, report)
         for pidfd, ended in ends.items():
             if pidfd in news:
                 self._bury(*ended)
-        if self._valkey is not None and self._valkey_end in news:
-            self._bury_valkey(self._valkey, self._valkey_end)
+        end = self._valkey_end
+        if self._valkey is not None and end is not None and end in news:
+            self._bury_valkey(self._valkey, end)
+
+    def _wait(
+        self, watched: list[Connection | socket.socket | int], until: float | None
+    ) -> Sequence[object]:
+        """Those of the watched that are readable; none when it is `until`, or time for a sign of
+        life to the service manager."""
+        pauses = [] if until is None else [max(0.0, until - time.monotonic())]
+        if self._watchdog_pause is not None:
+            systemd.notify("WATCHDOG=1")
+            pauses.append(self._watchdog_pause)
+        news = wait(watched, min(pauses, default=None))
+        if self._wakeup in news:
+            self._wakeup.recv(64)
+        return news
 
     def _hear(self, slot: Slot, report: Connection) -> None:
         try:
@@ -269,12 +200,17 @@ class Supervisor:
             if said.settings:
                 raise ConfigurationError(said.problems)
             raise KeycacheError(f"{slot.name} could not start: {'; '.join(said.problems)}")
+        slot.ready = not said.problems
         if said.problems:
             logger.error("%s could not start: %s", slot.name, "; ".join(said.problems))
+            if self._before is not None:
+                self._go_back(slot, self._before)
         elif self._announced:
+            self._before = None
             logger.info("%s is ready (pid %s)", slot.name, slot.worker and slot.worker.process.pid)
-        elif all(each.report is None and each.worker for each in self._slots):
+        elif all(each.ready for each in self._slots):
             self._announced = True
+            systemd.notify("READY=1", self._status())
             count = len(self._slots)
             print(  # noqa: T201 - what whoever started us waits for
                 f"ready: {url(self._public)} (admin {url(self._admin)}),"
@@ -285,9 +221,14 @@ class Supervisor:
     def _bury(self, slot: Slot, worker: Worker) -> None:
         how, well = worker.bury()
         slot.worker = None
+        slot.ready = False
         multiproc_dir.forget(self._directory, slot.name)
         if self._stop_signals:
             self._clean &= well
+            return
+        if slot.kill_at is not None:
+            log = logger.info if well else logger.warning
+            log("%s has left (%s)", slot.name, how)
             return
         multiproc_dir.count_restart(self._directory)
         pause = slot.lives.ended(time.monotonic())
@@ -301,32 +242,102 @@ class Supervisor:
 
     def _ends(self) -> dict[int, tuple[Slot, Worker]]:
         """What becomes readable when a worker ends, and who that is."""
-        return {slot.worker.pidfd: (slot, slot.worker) for slot in self._slots if slot.worker}
+        slots = self._slots + self._old
+        return {slot.worker.pidfd: (slot, slot.worker) for slot in slots if slot.worker}
+
+    # Reloading
+
+    def _roll(self) -> None:
+        """Take the next step of a reload when the last one is done; begin one that is wanted."""
+        if self._reload_wanted and self._announced and not self._rolling:
+            self._begin_reload()
+        if not self._rolling:
+            return
+        # Who has died is not replaced like for like, unless that way back is still open.
+        self._old = [
+            slot for slot in self._old if slot.worker or (self._before and slot.kill_at is None)
+        ]
+        leaving = [slot for slot in self._old if slot.kill_at is not None]
+        for slot in leaving:
+            self._kill_when_late(slot)
+        if leaving or not all(slot.ready for slot in self._slots):
+            return
+        if self._slots and len(self._slots) + len(self._old) > self._settings.workers:
+            self._retire(self._old[0])
+        elif len(self._slots) < self._settings.workers:
+            self._slots.append(Slot(self._free_name()))
+        else:
+            self._rolling = False
+            logger.info("the reload is over: %d workers serve", len(self._slots))
+            systemd.notify("READY=1", self._status())
+
+    def _begin_reload(self) -> None:
+        self._reload_wanted = False
+        systemd.reloading()
+        try:
+            settings = Settings.load()
+            if problems := _restart_needed(self._settings, settings):
+                raise ConfigurationError(problems)
+        except ConfigurationError as error:
+            logger.error(  # noqa: TRY400 - an operator's mistake needs no traceback
+                "refused the reload, everything goes on as before: %s", "; ".join(error.problems)
+            )
+            systemd.notify("READY=1", "STATUS=The last reload was refused, see the log")
+            return
+        logger.info("reloading: %d workers, one after another", settings.workers)
+        self._before, self._settings = self._settings, settings
+        self._old, self._slots = self._slots, []
+        self._rolling = True
+
+    def _go_back(self, failed: Slot, before: Settings) -> None:
+        """Leave it at the old workers, as the first new one could not start."""
+        logger.error("%s ends the reload, everything goes on as before", failed.name)
+        self._before, self._settings = None, before
+        self._slots, self._old = self._old, [failed]
+        failed.kill_at = time.monotonic() + KILL_MARGIN
+
+    def _retire(self, slot: Slot) -> None:
+        """Have a worker drain, although the service goes on."""
+        slot.kill_at = time.monotonic() + slot.grace + KILL_MARGIN
+        if slot.worker is not None:
+            slot.worker.send(RETIRE)
+
+    def _kill_when_late(self, slot: Slot) -> None:
+        if slot.worker is not None and (slot.kill_at or 0.0) <= time.monotonic():
+            logger.warning("killing %s", slot.name)
+            slot.worker.send(signal.SIGKILL)
+            slot.kill_at = time.monotonic() + KILL_MARGIN
+
+    def _free_name(self) -> str:
+        """The lowest name that no process has."""
+        taken = {slot.name for slot in self._slots + self._old}
+        return next(name for name in map(_name, range(len(taken) + 1)) if name not in taken)
+
+    def _status(self) -> str:
+        return f"STATUS={len(self._slots)} workers serve {url(self._public)}"
 
     # Stopping
 
     def _drain(self) -> int:
         """Have the workers finish what they have begun; a second signal ends it at once."""
         logger.info("draining: requests in flight have %g s", self._settings.grace)
+        systemd.notify("STOPPING=1", "STATUS=Draining")
         deadline = time.monotonic() + self._settings.grace + KILL_MARGIN
         self._tell_workers_to_stop()
         while self._stop_signals == 1 and (ends := self._ends()):
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= deadline:
                 break
-            news = wait([self._wakeup, *ends], left)
-            if self._wakeup in news:
-                self._wakeup.recv(64)
+            news = self._wait([self._wakeup, *ends], deadline)
             for pidfd, ended in ends.items():
                 if pidfd in news:
                     self._bury(*ended)
-        late = [slot.name for slot in self._slots if slot.worker is not None]
+        late = [slot.name for slot in self._slots + self._old if slot.worker is not None]
         if late:
             logger.warning("killing %s", ", ".join(late))
         return 0 if self._clean and not late else 1
 
     def _tell_workers_to_stop(self) -> None:
-        for slot in self._slots:
+        for slot in self._slots + self._old:
             if slot.worker is not None:
                 slot.worker.send(signal.SIGTERM)
             if slot.report is not None:
@@ -340,22 +351,30 @@ class Supervisor:
             listener.close()
 
     def _kill_workers(self) -> None:
-        for slot in self._slots:
+        for slot in self._slots + self._old:
             if slot.worker is not None:
                 slot.worker.send(signal.SIGKILL)
                 slot.worker.bury()
 
     @contextmanager
     def _signals(self) -> Iterator[socket.socket]:
-        """Count stop signals; yields a socket that becomes readable with each."""
+        """Note stop signals and SIGHUP; yields a socket that becomes readable with each."""
 
-        def count(*_: object) -> None:
+        def stop(*_: object) -> None:
             self._stop_signals += 1
+
+        def hang_up(*_: object) -> None:
+            # Somebody's wish, or the terminal has been closed.
+            if self._terminal and not os.isatty(0):
+                stop()
+            else:
+                self._reload_wanted = True
 
         receiver, sender = socket.socketpair()
         receiver.settimeout(0)
         sender.settimeout(0)
-        before = {number: signal.signal(number, count) for number in STOP_SIGNALS}
+        before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
         wakeup_before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         try:
             yield receiver
@@ -365,6 +384,18 @@ class Supervisor:
                 signal.signal(number, handler)
             receiver.close()
             sender.close()
+
+
+def _name(number: int) -> str:
+    return f"worker-{number}"
+
+
+def _restart_needed(old: Settings, new: Settings) -> list[str]:
+    """One sentence for each changed setting that no reload can change."""
+    changed = [name for name in RESTART_ONLY if getattr(old, name) != getattr(new, name)]
+    if (old.redis_url is None) != (new.redis_url is None):
+        changed.append("redis_url")  # the embedded Valkey comes and goes with the service
+    return [f"{PREFIX}{name.upper()}: only a restart changes it" for name in changed]
 
 
 def _due(lives: Lives, now: float) -> bool:

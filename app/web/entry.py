@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 from app.logs import configure_logging
 from app.settings import worded
-from app.supervisor import Job, Report
+from app.slots import Job, Report
 from keycache.errors import ConfigurationError
 from metrics import multiproc_dir
 
@@ -21,7 +21,8 @@ def work(job: Job, pipe: Connection) -> None:
     Says through `pipe` that it accepts requests, or what keeps it from it. Exit status 2 for wrong
     settings, 1 for anything else that ends it early, and when a request had to be cut.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the supervisor says when we stop
+    for number in (signal.SIGINT, signal.SIGHUP):  # from a terminal to the whole process group:
+        signal.signal(number, signal.SIG_IGN)  # the supervisor says when we stop
     configure_logging()
     try:
         multiproc_dir.use(job.directory, job.slot)

@@ -8,14 +8,20 @@ from collections.abc import Callable
 
 import uvloop
 
-from app.supervisor import STOP_SIGNALS, Job
+from app.slots import RETIRE, Job
+from app.supervisor import STOP_SIGNALS
 from app.web.admin import make_admin
 from app.web.api import make_api
 from app.web.server import drain, start
+from keycache.core.decision import Age
 from keycache.sanic import JWTAuth
 from metrics.observer import PrometheusObserver, flush_all
 
 logger = logging.getLogger("keycache.worker")
+
+FIRST_KEYS = 1.0
+"""Seconds, at most, between the start of a worker and the first request that it accepts, in which
+its keys may arrive. They are in Redis, most often; an issuer that is down must hold up nobody."""
 
 
 def run(job: Job, ready: Callable[[], None]) -> bool:
@@ -30,8 +36,8 @@ def run(job: Job, ready: Callable[[], None]) -> bool:
 
 
 async def _serve(job: Job, ready: Callable[[], None]) -> bool:
-    stop = asyncio.Event()
-    _stop_when_told(stop)
+    stop, service_stops = asyncio.Event(), asyncio.Event()
+    _stop_when_told(stop, service_stops)
     settings = job.settings
     issuers = settings.issuers()
     auth = JWTAuth(
@@ -39,9 +45,19 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
         options=settings.options(redis_url=job.redis_url, seal_keys=job.seal_keys),
         observer=PrometheusObserver(issuer.name for issuer in issuers),
     )
+    api = make_api(settings, auth)
+
+    @api.before_server_start
+    async def first_keys(_: object) -> None:
+        """After the extension's own listener, which opens the runtime."""
+        for _ in range(100):
+            if not any(each.age is Age.ABSENT for each in auth.runtime.health()):
+                break
+            await asyncio.sleep(FIRST_KEYS / 100)
+
     servers = [
-        await start(make_api(settings, auth), job.public),
-        await start(make_admin(lambda: auth.runtime, stop.is_set), job.admin),
+        await start(api, job.public),
+        await start(make_admin(lambda: auth.runtime, service_stops.is_set), job.admin),
     ]
     ready()
     await stop.wait()
@@ -51,17 +67,24 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
     return clean
 
 
-def _stop_when_told(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGTERM, and when the supervisor has gone without a word."""
+def _stop_when_told(stop: asyncio.Event, service_stops: asyncio.Event) -> None:
+    """Set `stop` when this worker has to go: on SIGTERM, and when the supervisor has gone without a
+    word, together with the service; on `RETIRE`, replaced by another worker."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+    def end() -> None:
+        service_stops.set()
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(RETIRE, stop.set)
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
 
         def orphaned() -> None:
             loop.remove_reader(supervisor.sentinel)
             logger.error("the supervisor is gone: draining")
-            stop.set()
+            end()
 
         loop.add_reader(supervisor.sentinel, orphaned)
     # Held since this process began; what came meanwhile is delivered now.

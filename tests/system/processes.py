@@ -2,7 +2,7 @@
 
 import http.client
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,14 +25,16 @@ def _sockets(state: str, *, local: int | None = None, remote: int | None = None)
 
 def _holders(pids: Iterable[int], sockets: set[str]) -> list[int]:
     """Those of the processes that have one of these sockets open."""
-    found = []
-    for pid in pids:
-        try:
-            opened = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
-        except OSError:  # it has ended, or closed a file meanwhile
-            continue
-        if opened & sockets:
-            found.append(pid)
+    return [pid for pid in pids if sockets & _opened(pid)]
+
+
+def _opened(pid: int) -> set[str]:
+    """What this process has open; nothing when it has ended."""
+    found = set()
+    with suppress(OSError):
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # this one has been closed meanwhile
+                found.add(str(file.readlink()))
     return found
 
 

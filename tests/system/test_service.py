@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from app.demo.issuer import DemoIssuer
 from app.embedded import EmbeddedValkey
 from app.sockets import ACCEPTING
+from tests.system.load import load, outcome
 from tests.system.service import Answer, Service, alive, ask, eventually, request
 
 SEAL_KEY = "A" * 43
@@ -53,57 +53,6 @@ def raw(service: Service, sent: bytes) -> Answer:
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         return Answer(answer.status, dict(answer.getheaders()), answer.read())
-
-
-class Load(threading.Thread):
-    """A client that asks on one connection, and on a new one when it is told `Connection: close`.
-
-    It counts what a client notices: requests that were answered, and those that failed. With
-    `until_refused` the end of the service, refused connections, is the end of the load.
-    """
-
-    def __init__(self, service: Service, token: str, requests: int, *, until_refused: bool) -> None:
-        super().__init__()
-        self._netloc = urlsplit(service.url).netloc
-        self._token = token
-        self._requests = requests
-        self._until_refused = until_refused
-        self.answered: list[int] = []
-        self.failed: list[str] = []
-
-    def run(self) -> None:
-        connection = http.client.HTTPConnection(self._netloc, timeout=15)
-        for _ in range(self._requests):
-            try:
-                if connection.sock is None:
-                    connection.connect()
-            except OSError as error:
-                if not self._until_refused:
-                    self.failed.append(f"connect: {error!r}")
-                break
-            try:
-                answer = ask(connection, "/protected", self._token)
-            except (OSError, http.client.HTTPException) as error:
-                self.failed.append(repr(error))
-                connection.close()
-            else:
-                self.answered.append(answer.status)
-            time.sleep(0.01)  # a client that is busy, yet leaves the two CPUs to the service
-        connection.close()
-
-
-def load(service: Service, token: str, requests: int, *, until_refused: bool) -> list[Load]:
-    threads = [Load(service, token, requests, until_refused=until_refused) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    return threads
-
-
-def outcome(threads: list[Load]) -> tuple[set[int], list[str]]:
-    for thread in threads:
-        thread.join(60)
-    answered = {status for thread in threads for status in thread.answered}
-    return answered, [text for thread in threads for text in thread.failed]
 
 
 def test_ready_line_names_both_addresses_and_the_workers(shared: Service) -> None:

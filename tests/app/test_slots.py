@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.supervisor import QUICK_DEATH, Lives, pause_before_restart
+from app.slots import QUICK_DEATH, Lives, pause_before_restart
 
 
 @pytest.mark.parametrize(
