@@ -580,6 +580,7 @@ def draw(times: dict[str, Times], path: Path) -> None:
     axes.set_yticks(range(len(subjects)), subjects)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(0.02, 8)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("time for one token, in multiples of the bare signature check (logarithmic)")
     axes.legend()
