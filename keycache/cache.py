@@ -7,7 +7,6 @@ calls to wake it.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 from keycache.core.decision import Age, Decision, Known, age, decide
@@ -15,7 +14,7 @@ from keycache.core.freshness import Freshness
 from keycache.core.keys import KeySet, Miss, SigningKey
 from keycache.core.record import Record
 from keycache.errors import UnavailableError
-from keycache.events import LookedUp, Observer, Tier
+from keycache.events import LookedUp, NegativeKidsChanged, Observer, Tier, WaitersChanged
 from keycache.interfaces import Clock
 
 
@@ -89,7 +88,8 @@ class KeyCache:
         self._max_waiters = max_waiters
         self._negative_ttl = negative_ttl
         self._negative_size = negative_size
-        self._negative: dict[str, float] = {}
+        self._negative: dict[str, float] = {}  # until when; who leaves first stands first
+        self._told_negative = 0
         self._waiters: dict[_Waiter, None] = {}  # in the order in which they came
         self._closed_until = 0.0
         self._closed_because = ""
@@ -130,6 +130,7 @@ class KeyCache:
             raise UnavailableError("Too many requests wait for the issuer's keys.", retry_after=1)
         waiter = _Waiter(kid, alg)
         self._waiters[waiter] = None
+        self._observer(WaitersChanged(self.name, len(self._waiters)))
         self.wanted()
         try:
             async with asyncio.timeout(self._wait):
@@ -140,6 +141,7 @@ class KeyCache:
             ) from None
         finally:
             del self._waiters[waiter]
+            self._observer(WaitersChanged(self.name, len(self._waiters)))
 
     def age(self, now: float) -> Age:
         """How old the keys in memory are."""
@@ -204,6 +206,19 @@ class KeyCache:
                     continue
                 self._remember_unknown(waiter.kid, now)
             _answer(waiter, found)
+        self.forget_expired()
+
+    def forget_expired(self) -> None:
+        """Forget the unknown kids whose time is over; the refresher calls this now and then."""
+        now = self._clock.now()
+        while self._negative:
+            kid, until = next(iter(self._negative.items()))
+            if now < until:
+                break
+            del self._negative[kid]
+        if len(self._negative) != self._told_negative:
+            self._told_negative = len(self._negative)
+            self._observer(NegativeKidsChanged(self.name, self._told_negative))
 
     def give_up(self, details: str, retry_after: float) -> None:
         """Tell everybody who waits, or comes to wait within `retry_after` seconds, that it cannot
@@ -218,9 +233,9 @@ class KeyCache:
     def _remember_unknown(self, kid: str | None, now: float) -> None:
         if kid is None or not self._negative_size:
             return
+        self._negative.pop(kid, None)  # to stand last
         while len(self._negative) >= self._negative_size:
-            with suppress(StopIteration):
-                del self._negative[next(iter(self._negative))]
+            del self._negative[next(iter(self._negative))]
         self._negative[kid] = now + self._negative_ttl
 
 

@@ -100,6 +100,15 @@ class StoreError(KeycacheError):
     """The shared cache did not answer in time, or answered with an error."""
 
 
+class StoreCode(StrEnum):
+    """How the shared cache failed: a closed list, used as a label."""
+
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"  # it answered, with an error: wrong password, no right, read-only, loading
+    OTHER = "other"  # an answer that is none, or a bug in the client
+
+
 class RecordError(KeycacheError):
     """A record in the shared cache is refused. `code` is one of `RecordCode`."""
 

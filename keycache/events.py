@@ -9,7 +9,8 @@ made for every request.
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from keycache.errors import FetchCode, Reason, RecordCode
+from keycache.core.keys import SkipReason
+from keycache.errors import FetchCode, Reason, RecordCode, StoreCode
 
 
 class Path(StrEnum):
@@ -54,12 +55,35 @@ class Result(StrEnum):
     SUPERSEDED = "superseded"  # a newer answer arrived first; ours was thrown away
 
 
+class LeaseOutcome(StrEnum):
+    """What the lease said to a worker that wanted to ask the issuer."""
+
+    GRANTED = "granted"
+    SHARED = "shared"  # there is something newer to look at
+    HELD = "held"
+    EXHAUSTED = "exhausted"
+    BACKING_OFF = "backing_off"
+
+
 class Verified(NamedTuple):
     """A token was accepted. `seconds` is how long the whole verification took."""
 
     issuer: str
     path: Path
     seconds: float
+
+
+class Staged(NamedTuple):
+    """Where the time of one verification went, in seconds; only some are measured so closely.
+
+    parse: from the text to a token of the right shape; key: until its key was there, waiting
+    included; signature: checking it; claims: judging what the token says.
+    """
+
+    parse: float
+    key: float
+    signature: float
+    claims: float
 
 
 class Rejected(NamedTuple):
@@ -86,8 +110,32 @@ class LookedUp(NamedTuple):
     tier: Tier
 
 
+class WaitersChanged(NamedTuple):
+    """So many requests of this worker wait for the issuer's keys now."""
+
+    issuer: str
+    waiters: int
+
+
+class NegativeKidsChanged(NamedTuple):
+    """This worker now remembers so many kids that the issuer does not have."""
+
+    issuer: str
+    kids: int
+
+
+class LeaseAsked(NamedTuple):
+    """The right to fetch was asked for. budget_left: the forced refreshes that all workers together
+    have left, None where this was not about one or the shared cache does not answer.
+    """
+
+    issuer: str
+    outcome: LeaseOutcome
+    budget_left: float | None
+
+
 class Refreshed(NamedTuple):
-    """A refresh ended without failure. `seconds` is how long it took."""
+    """A refresh ended without failure. `seconds` is how long it took, 0 where nobody was asked."""
 
     issuer: str
     cause: Cause
@@ -120,10 +168,12 @@ class KeySetInstalled(NamedTuple):
     issuer: str
     version: int
     keys: int
-    skipped: tuple[str, ...]  # the reason for each key that cannot be used
+    skipped: tuple[SkipReason, ...]  # for each key that cannot be used
     fetched_at: float
     fresh_until: float
     stale_until: float
+    added: int  # keys that were not in the set before, and
+    removed: int  # keys that were, and no longer are
 
 
 class RecordRefused(NamedTuple):
@@ -140,6 +190,19 @@ class SnapshotFailed(NamedTuple):
     details: str
 
 
+class StoreAnswered(NamedTuple):
+    """The shared cache answered one call, after so many seconds."""
+
+    seconds: float
+
+
+class StoreFailed(NamedTuple):
+    """The shared cache was asked and did not answer, or not as it should."""
+
+    code: StoreCode
+    seconds: float
+
+
 class StoreChanged(NamedTuple):
     """The shared cache became reachable, or stopped being so."""
 
@@ -149,15 +212,21 @@ class StoreChanged(NamedTuple):
 
 Event = (
     Verified
+    | Staged
     | Rejected
     | Unverifiable
     | LookedUp
+    | WaitersChanged
+    | NegativeKidsChanged
+    | LeaseAsked
     | Refreshed
     | RefreshFailed
     | Fetched
     | KeySetInstalled
     | RecordRefused
     | SnapshotFailed
+    | StoreAnswered
+    | StoreFailed
     | StoreChanged
 )
 

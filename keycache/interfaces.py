@@ -55,17 +55,23 @@ class Snapshot(Protocol):
 
 
 class Grant(NamedTuple):
-    """This worker may fetch. `version` is the fence: what it saves must carry it."""
+    """This worker may fetch. `version` is the fence: what it saves must carry it. `left`: what is
+    left of the budget that was asked, None when nothing was to be paid.
+    """
 
     version: int
     holder: str
+    left: float | None = None
 
 
 class Refusal(NamedTuple):
-    """Not now. `why` is SHARED, HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may be tried."""
+    """Not now. `why` is SHARED, HELD, EXHAUSTED or BACKING_OFF; `seconds` until it may be tried.
+    `left`: what is left of a budget that is exhausted, less than 1.
+    """
 
     why: Result
     seconds: float
+    left: float | None = None
 
 
 class Lease(Protocol):

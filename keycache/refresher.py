@@ -30,6 +30,8 @@ from keycache.errors import FetchCode, JWKSError, RecordCode, RecordError, Store
 from keycache.events import (
     Cause,
     KeySetInstalled,
+    LeaseAsked,
+    LeaseOutcome,
     Observer,
     RecordRefused,
     Refreshed,
@@ -147,6 +149,7 @@ class Refresher:
     async def turn(self, *, force: bool = False) -> Turn:
         """One turn; with `force` the issuer is asked even if nothing needs it."""
         adopted = False
+        self._cache.forget_expired()
         try:
             adopted = await self._look()
             turn = await self._ask(self._lease, force=force)
@@ -248,6 +251,7 @@ class Refresher:
             return Turn(None, self._until_due())
         questions = self._cache.unanswered()
         grant = await lease.acquire(self._source, cause, self._cache.version, self._seen)
+        self._report_lease(cause, grant, shared=lease is self._lease)
         if isinstance(grant, Refusal):
             return self._refused(cause, grant)
         if lease is not self._lease:
@@ -319,6 +323,12 @@ class Refresher:
         result = Result.NOT_MODIFIED if answer.document is None else Result.FETCHED
         self._report(cause, result, started)
         return Turn(result, self._until_due(), store_failure=store_failure)
+
+    def _report_lease(self, cause: Cause, grant: Grant | Refusal, *, shared: bool) -> None:
+        outcome = LeaseOutcome(grant.why if isinstance(grant, Refusal) else "granted")
+        forced = cause is Cause.UNKNOWN_KID and shared
+        left = grant.left if forced else None
+        self._observer(LeaseAsked(self._issuer.name, outcome, left))
 
     def _report(self, cause: Cause, result: Result, started: float) -> None:
         seconds = perf_counter() - started
@@ -406,7 +416,9 @@ class Refresher:
     def _install(self, held: Held) -> bool:
         if held.record.version <= self._cache.version:
             return False
+        before = set(self._cache.held.key_set.keys) if self._cache.held else set()
         self._cache.install(held)
+        after = set(held.key_set.keys)
         self._observer(
             KeySetInstalled(
                 issuer=self._issuer.name,
@@ -416,6 +428,8 @@ class Refresher:
                 fetched_at=held.freshness.fetched_at,
                 fresh_until=held.freshness.fresh_until,
                 stale_until=held.freshness.stale_until,
+                added=len(after - before),
+                removed=len(before - after),
             )
         )
         return True

@@ -1,11 +1,18 @@
-"""All processes → one page, in the text format that the reader asks for."""
+"""All processes → one page, in the text format that the reader asks for.
 
+Making a page takes a few milliseconds for each worker. So the service first carries over what was
+counted (`flush_all`, in the thread of the event loop) and then makes the page in another thread
+(`render`), while requests go on. A page has no exemplars: prometheus_client keeps none in its
+multi-process files.
+"""
+
+import gzip
 import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -21,21 +28,37 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def page(accept: str | None, *, now: float | None = None) -> tuple[bytes, str]:
-    """The page and its content type; call it in the thread of the event loop.
+    """`render` with all that was counted up to now; call it in the thread of the event loop."""
+    flush_all()
+    return render(accept, now=now)
+
+
+def render(accept: str | None, *, now: float | None = None) -> tuple[bytes, str]:
+    """The page and its content type; may be called in any thread.
 
     Sums the files of all processes when there is a metrics directory (ours, or one that the
     environment names), else shows this process. `accept` is the request's Accept header; `now` the
     time of day in seconds since the epoch (default: the clock's).
     """
-    flush_all()
     directory = os.environ.get(multiproc_dir.ENVIRONMENT)
     families = _shared(Path(directory)) if directory else list(REGISTRY.collect())
-    families.append(_keyset_age(families, time.time() if now is None else now))
+    families += _derived(families, time.time() if now is None else now)
     families.sort(key=lambda family: family.name)
     if _prefers_openmetrics(accept or ""):
         body: bytes = generate_openmetrics(_Families(families))  # type: ignore[no-untyped-call]
         return body, OPENMETRICS
     return generate_latest(_Families(families)), TEXT
+
+
+def encode(body: bytes, accept_encoding: str | None) -> tuple[bytes, dict[str, str]]:
+    """The page as it is sent to who accepts these content codings, and the header fields that say
+    so (RFC 9110 section 12.5.3).
+    """
+    varies = {"vary": "accept, accept-encoding"}
+    if _choices(accept_encoding or "", ("gzip",))["gzip"] == 0:
+        return body, varies
+    # Level 1: a page has little but repetition in it, which the first level finds.
+    return gzip.compress(body, compresslevel=1, mtime=0), varies | {"content-encoding": "gzip"}
 
 
 def parse(text: str) -> Iterator[Sample]:
@@ -62,26 +85,56 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _keyset_age(families: Iterable[Metric], now: float) -> Metric:
-    """Ages grow while nobody writes, so they are computed when somebody reads."""
-    name, text, label_names = instruments.KEYSET_AGE
-    ages = GaugeMetricFamily(name, text, labels=label_names)
-    for family in families:
-        if family.name == instruments.KEYSET_FETCHED_NAME:
-            for sample in family.samples:
-                age = max(0.0, now - sample.value)
-                ages.add_metric([sample.labels[label] for label in label_names], age)
-    return ages
+def _derived(families: Iterable[Metric], now: float) -> Iterator[Metric]:
+    """Times grow and run out while nobody writes, so they are worked out when somebody reads."""
+    by_name = {family.name: family for family in families}
+
+    def values(gauge: Gauge) -> dict[str, float]:
+        [described] = gauge.describe()
+        family = by_name.get(described.name)
+        return {each.labels["issuer"]: each.value for each in family.samples} if family else {}
+
+    oldest = values(instruments.KEYSET_VERSION)
+    newest = oldest | values(instruments.KEYSET_NEWEST)
+    for derived, by_issuer in (
+        (
+            instruments.KEYSET_AGE,
+            {name: max(0.0, now - at) for name, at in values(instruments.KEYSET_FETCHED).items()},
+        ),
+        (
+            instruments.KEYSET_UNTIL_STALE,
+            {name: at - now for name, at in values(instruments.KEYSET_FRESH_UNTIL).items()},
+        ),
+        (
+            instruments.KEYSET_UNTIL_REFUSAL,
+            {name: at - now for name, at in values(instruments.KEYSET_STALE_UNTIL).items()},
+        ),
+        (
+            instruments.KEYSET_SKEW,
+            {name: newest[name] - version for name, version in oldest.items()},
+        ),
+    ):
+        gauge = GaugeMetricFamily(derived.name, derived.text, labels=("issuer",))
+        for name, value in by_issuer.items():
+            gauge.add_metric([name], value)
+        yield gauge
 
 
 def _prefers_openmetrics(accept: str) -> bool:
-    """RFC 9110 section 12.5.1: the greater weight wins; we would rather send OpenMetrics."""
-    weights = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
-    for choice in accept.lower().split(","):
+    """The greater weight wins; we would rather send OpenMetrics."""
+    openmetrics, plain = "application/openmetrics-text", "text/plain"
+    weights = _choices(accept, (openmetrics, plain))
+    return 0 < weights[openmetrics] >= weights[plain]
+
+
+def _choices(field: str, names: Iterable[str]) -> dict[str, float]:
+    """The weight of each name in an Accept field, 0 if it is not there (RFC 9110 section 12)."""
+    weights = dict.fromkeys(names, 0.0)
+    for choice in field.lower().split(","):
         name, *parameters = (part.strip() for part in choice.split(";"))
         if name in weights:
             weights[name] = max(weights[name], _weight(parameters))
-    return 0 < weights["application/openmetrics-text"] >= weights["text/plain"]
+    return weights
 
 
 def _weight(parameters: Iterable[str]) -> float:

@@ -8,6 +8,7 @@ worker left behind is seen. Gauges vanish with their worker, counters and histog
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import prometheus_client.values
 from prometheus_client import Counter, Gauge, Histogram
@@ -29,6 +30,14 @@ BUCKETS = (
     *(0.1, 0.25, 0.5, 1.0, 1.5, 2.5),
 )
 
+# A stage is a part of that; Redis and the issuer are networks, with deadlines of seconds.
+STAGE_BUCKETS = (
+    *(1e-6, 2.5e-6, 5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6),
+    *(1e-3, 5e-3, 25e-3, 0.1, 0.5, 1.5),
+)
+REDIS_BUCKETS = (100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.75)
+REFRESH_BUCKETS = (5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
 VERIFICATIONS = Counter(
     "keycache_verifications_total",
     "Tokens presented, by what became of them.",
@@ -45,6 +54,12 @@ VERIFICATION_DURATION = Histogram(
     ("path",),
     buckets=BUCKETS,
 )
+STAGE_DURATION = Histogram(
+    "keycache_verification_stage_duration_seconds",
+    "Time in each stage of one in 64 accepted tokens that were not in the token cache.",
+    ("stage",),
+    buckets=STAGE_BUCKETS,
+)
 LOOKUPS = Counter(
     "keycache_lookups_total",
     "Tokens and keys looked up, by the tier that had the answer.",
@@ -54,6 +69,12 @@ REFRESHES = Counter(
     "keycache_refreshes_total",
     "Refreshes of a key set, by why they were wanted and how they ended.",
     ("issuer", "cause", "result"),
+)
+REFRESH_DURATION = Histogram(
+    "keycache_refresh_duration_seconds",
+    "Time of refreshes that asked the issuer, failed ones included.",
+    ("issuer",),
+    buckets=REFRESH_BUCKETS,
 )
 REFRESH_FAILURES = Counter(
     "keycache_refresh_failures_total",
@@ -65,6 +86,44 @@ JWKS_FETCHES = Counter(
     "HTTP requests for a key set, by the status of the answer (none: no answer).",
     ("issuer", "status"),
 )
+JWKS_BYTES = Counter(
+    "keycache_jwks_bytes_total",
+    "Bytes that issuers sent as key sets.",
+    ("issuer",),
+)
+LEASE_REQUESTS = Counter(
+    "keycache_lease_requests_total",
+    "Times a worker asked for the right to fetch, by the answer.",
+    ("issuer", "outcome"),
+)
+BUDGET_LEFT = Gauge(
+    "keycache_forced_refresh_budget",
+    "Forced refreshes the fleet had left after the last one was asked for; it refills since then.",
+    ("issuer",),
+    multiprocess_mode="mostrecent",
+)
+WAITERS = Gauge(
+    "keycache_waiters",
+    "Requests that wait for an issuer's keys now, in all workers.",
+    ("issuer",),
+    multiprocess_mode="livesum",
+)
+NEGATIVE_KIDS = Gauge(
+    "keycache_negative_kids",
+    "Kids remembered as unknown to the issuer; of the worker that remembers most.",
+    ("issuer",),
+    multiprocess_mode="livemax",
+)
+REDIS_DURATION = Histogram(
+    "keycache_redis_duration_seconds",
+    "Time of calls to the shared cache that it answered.",
+    buckets=REDIS_BUCKETS,
+)
+REDIS_ERRORS = Counter(
+    "keycache_redis_errors_total",
+    "Calls to the shared cache that failed, by how.",
+    ("code",),
+)
 RECORDS_REFUSED = Counter(
     "keycache_records_refused_total",
     "Records in the shared cache that were not accepted, by why.",
@@ -75,10 +134,21 @@ SNAPSHOT_FAILURES = Counter(
     "Times the snapshot on this host's disk could not be read or written.",
     ("issuer",),
 )
-KEYSET_FETCHED_NAME = "keycache_keyset_fetched_timestamp_seconds"
 KEYSET_FETCHED = Gauge(
-    KEYSET_FETCHED_NAME,
+    "keycache_keyset_fetched_timestamp_seconds",
     "When the key set in use was fetched from its issuer, in seconds since the epoch.",
+    ("issuer",),
+    multiprocess_mode="livemin",
+)
+KEYSET_FRESH_UNTIL = Gauge(
+    "keycache_keyset_fresh_until_timestamp_seconds",
+    "When the key set in use becomes stale, in seconds since the epoch; the earliest.",
+    ("issuer",),
+    multiprocess_mode="livemin",
+)
+KEYSET_STALE_UNTIL = Gauge(
+    "keycache_keyset_stale_until_timestamp_seconds",
+    "When the key set in use may no longer be used, in seconds since the epoch; the earliest.",
     ("issuer",),
     multiprocess_mode="livemin",
 )
@@ -94,11 +164,22 @@ KEYSET_VERSION = Gauge(
     ("issuer",),
     multiprocess_mode="livemin",
 )
-KEYSET_SKIPPED = Gauge(
-    "keycache_keyset_skipped",
-    "Keys in the set that cannot be used (`keycache keys` lists them with the reasons).",
+KEYSET_NEWEST = Gauge(
+    "keycache_keyset_newest_version",
+    "Version of the key set in use; of the worker with the newest one.",
     ("issuer",),
     multiprocess_mode="livemax",
+)
+KEYSET_SKIPPED = Gauge(
+    "keycache_keyset_skipped",
+    "Keys in the set that cannot be used, by why (`keycache keys` lists them).",
+    ("issuer", "reason"),
+    multiprocess_mode="livemax",
+)
+WORKERS = Gauge(
+    "keycache_workers",
+    "Worker processes that live now.",
+    multiprocess_mode="livesum",
 )
 BUILD_INFO = Gauge(
     "keycache_build_info",
@@ -106,12 +187,32 @@ BUILD_INFO = Gauge(
     ("version", "python"),
     multiprocess_mode="livemax",
 )
-KEYSET_AGE = (
+
+
+class Derived(NamedTuple):
+    """A gauge with the label issuer that is worked out at the moment a page is made, since its
+    value moves while nobody writes."""
+
+    name: str
+    text: str
+
+
+KEYSET_AGE = Derived(
     "keycache_keyset_age_seconds",
     "Time since the key set in use was fetched; of the worker with the oldest one.",
-    ("issuer",),
 )
-"""Name, help, labels. The value is derived from KEYSET_FETCHED at the moment a page is made."""
+KEYSET_UNTIL_STALE = Derived(
+    "keycache_keyset_seconds_until_stale",
+    "Time until the key set in use is stale (negative: since then); the least.",
+)
+KEYSET_UNTIL_REFUSAL = Derived(
+    "keycache_keyset_seconds_until_refusal",
+    "Time until the key set in use is too old and tokens get 503 (negative: since); the least.",
+)
+KEYSET_SKEW = Derived(
+    "keycache_keyset_version_skew",
+    "The newest version in use less the oldest, in ms: more than 0 while a worker is behind.",
+)
 
 WORKER_RESTARTS = (
     "keycache_worker_restarts_total",

@@ -18,6 +18,15 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+class Stage(StrEnum):
+    """What a verification does, in this order; the fields of `keycache.events.Staged`."""
+
+    PARSE = "parse"
+    KEY = "key"
+    SIGNATURE = "signature"
+    CLAIMS = "claims"
+
+
 STATUSES = ("200", "304", "3xx", "4xx", "5xx", "none", OTHER)
 """What an issuer answered; `none`: no answer at all. 304 is apart because it is a success."""
 

@@ -21,13 +21,17 @@ from typing import Any, Generic, TypeVar
 
 from prometheus_client import Counter, Histogram
 
-from keycache.errors import FetchCode, Reason, RecordCode
+from keycache.core.keys import SkipReason
+from keycache.errors import FetchCode, Reason, RecordCode, StoreCode
 from keycache.events import (
     Cause,
     Event,
     Fetched,
     KeySetInstalled,
+    LeaseAsked,
+    LeaseOutcome,
     LookedUp,
+    NegativeKidsChanged,
     Path,
     RecordRefused,
     Refreshed,
@@ -35,10 +39,14 @@ from keycache.events import (
     Rejected,
     Result,
     SnapshotFailed,
+    Staged,
+    StoreAnswered,
     StoreChanged,
+    StoreFailed,
     Tier,
     Unverifiable,
     Verified,
+    WaitersChanged,
 )
 from metrics import instruments, labels
 
@@ -46,6 +54,7 @@ FLUSH_AFTER = 0.1
 
 _ACCEPTED, _REJECTED, _UNAVAILABLE = labels.Outcome
 _BUCKETS = instruments.BUCKETS
+_ASKED = frozenset((Result.FETCHED, Result.NOT_MODIFIED, Result.SUPERSEDED))
 
 _Metric = TypeVar("_Metric", Counter, Histogram)
 
@@ -85,16 +94,27 @@ class PrometheusObserver:
         self._failures = _Children(instruments.VERIFICATION_FAILURES, senders, Reason)
         self._lookups = _Children(instruments.LOOKUPS, names, Tier)
         self._durations = _Children(instruments.VERIFICATION_DURATION, Path)
+        stages = _Children(instruments.STAGE_DURATION, labels.Stage)
+        self._stages = [stages[stage,] for stage in labels.Stage]
         self._refreshes = _Children(instruments.REFRESHES, names, Cause, Result)
+        self._refresh_durations = _Children(instruments.REFRESH_DURATION, names)
+        self._leases = _Children(instruments.LEASE_REQUESTS, names, LeaseOutcome)
         self._refresh_failures = _Children(instruments.REFRESH_FAILURES, names, FetchCode)
         self._fetches = _Children(instruments.JWKS_FETCHES, names, labels.STATUSES)
+        self._bytes = _Children(instruments.JWKS_BYTES, names)
+        self._redis_errors = _Children(instruments.REDIS_ERRORS, StoreCode)
         self._records = _Children(instruments.RECORDS_REFUSED, names, RecordCode)
         self._snapshot_failures = _Children(instruments.SNAPSHOT_FAILURES, names)
         for name in names:
             # No key set yet; a replaced worker may find its predecessor's numbers here.
             instruments.KEYSET_KEYS.labels(name).set(0)
             instruments.KEYSET_VERSION.labels(name).set(0)
-            instruments.KEYSET_SKIPPED.labels(name).set(0)
+            instruments.KEYSET_NEWEST.labels(name).set(0)
+            for reason in SkipReason:
+                instruments.KEYSET_SKIPPED.labels(name, reason).set(0)
+            instruments.WAITERS.labels(name).set(0)
+            instruments.NEGATIVE_KIDS.labels(name).set(0)
+        instruments.WORKERS.set(1)
         instruments.BUILD_INFO.labels(_version(), platform.python_version()).set(1)
 
         # What happened since the last flush.
@@ -105,23 +125,29 @@ class PrometheusObserver:
         self._new_seconds = dict.fromkeys(Path, 0.0)
         self._timer: asyncio.TimerHandle | None = None
 
-        self._hear: dict[type[Event], Callable[[Any], None]] = {
+        self.hears: dict[type[Event], Callable[[Any], None]] = {
             Verified: self._verified,
+            Staged: self._staged,
             Rejected: self._rejected,
             Unverifiable: self._unverifiable,
             LookedUp: self._looked_up,
+            WaitersChanged: self._waiters_changed,
+            NegativeKidsChanged: self._negative_kids_changed,
+            LeaseAsked: self._lease_asked,
             Refreshed: self._refreshed,
             RefreshFailed: self._refresh_failed,
             Fetched: self._fetched,
             KeySetInstalled: self._installed,
             RecordRefused: self._record_refused,
             SnapshotFailed: self._snapshot_failed,
+            StoreAnswered: self._store_answered,
+            StoreFailed: self._store_failed,
             StoreChanged: self._store_changed,
         }
 
     def __call__(self, event: Event, /) -> None:
         """Count it."""
-        self._hear[type(event)](event)
+        self.hears[type(event)](event)
 
     def flush(self) -> None:
         """Carry everything counted so far into the instruments."""
@@ -187,28 +213,60 @@ class PrometheusObserver:
 
     # The rare ones: written through.
 
+    def _staged(self, event: Staged) -> None:
+        for stage, seconds in zip(self._stages, event, strict=True):
+            stage.observe(seconds)
+
+    def _waiters_changed(self, event: WaitersChanged) -> None:
+        name = labels.known(event.issuer, self._issuers)
+        instruments.WAITERS.labels(name).set(event.waiters)
+
+    def _negative_kids_changed(self, event: NegativeKidsChanged) -> None:
+        name = labels.known(event.issuer, self._issuers)
+        instruments.NEGATIVE_KIDS.labels(name).set(event.kids)
+
+    def _lease_asked(self, event: LeaseAsked) -> None:
+        self._leases[event.issuer, event.outcome].inc()
+        if event.budget_left is not None:
+            name = labels.known(event.issuer, self._issuers)
+            instruments.BUDGET_LEFT.labels(name).set(event.budget_left)
+
     def _refreshed(self, event: Refreshed) -> None:
         self._refreshes[event.issuer, event.cause, event.result].inc()
+        if event.result in _ASKED:
+            self._refresh_durations[event.issuer,].observe(event.seconds)
 
     def _refresh_failed(self, event: RefreshFailed) -> None:
         self._refreshes[event.issuer, event.cause, Result.FAILED].inc()
         self._refresh_failures[event.issuer, event.code].inc()
+        self._refresh_durations[event.issuer,].observe(event.seconds)
 
     def _fetched(self, event: Fetched) -> None:
         self._fetches[event.issuer, labels.status(event.status)].inc()
+        self._bytes[event.issuer,].inc(event.size)
 
     def _installed(self, event: KeySetInstalled) -> None:
         name = labels.known(event.issuer, self._issuers)
         instruments.KEYSET_FETCHED.labels(name).set(event.fetched_at)
+        instruments.KEYSET_FRESH_UNTIL.labels(name).set(event.fresh_until)
+        instruments.KEYSET_STALE_UNTIL.labels(name).set(event.stale_until)
         instruments.KEYSET_KEYS.labels(name).set(event.keys)
         instruments.KEYSET_VERSION.labels(name).set(event.version)
-        instruments.KEYSET_SKIPPED.labels(name).set(len(event.skipped))
+        instruments.KEYSET_NEWEST.labels(name).set(event.version)
+        for reason in SkipReason:
+            instruments.KEYSET_SKIPPED.labels(name, reason).set(event.skipped.count(reason))
 
     def _record_refused(self, event: RecordRefused) -> None:
         self._records[event.issuer, event.code].inc()
 
     def _snapshot_failed(self, event: SnapshotFailed) -> None:
         self._snapshot_failures[event.issuer,].inc()
+
+    def _store_answered(self, event: StoreAnswered) -> None:
+        instruments.REDIS_DURATION.observe(event.seconds)
+
+    def _store_failed(self, event: StoreFailed) -> None:
+        self._redis_errors[event.code,].inc()
 
     def _store_changed(self, event: StoreChanged) -> None:
         instruments.redis_up().set(event.up)

@@ -75,7 +75,8 @@ def _metrics() -> list[tuple[str, tuple[str, ...], str]]:
             [described] = value.describe()
             suffix = "_total" if described.type == "counter" else ""
             found.append((described.name + suffix, value._labelnames, described.documentation))  # noqa: SLF001
-    found.append((instruments.KEYSET_AGE[0], instruments.KEYSET_AGE[2], instruments.KEYSET_AGE[1]))
+        elif isinstance(value, instruments.Derived):
+            found.append((value.name, ("issuer",), value.text))
     found.append((instruments.WORKER_RESTARTS[0], (), instruments.WORKER_RESTARTS[1]))
     return found
 

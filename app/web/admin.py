@@ -1,5 +1,6 @@
 """The admin application, for the second listener: `/metrics`, `/livez` and `/readyz`."""
 
+import asyncio
 from collections.abc import Callable
 from typing import TypedDict
 
@@ -10,6 +11,7 @@ from app.web.server import Application, application
 from keycache.core.decision import Age
 from keycache.runtime import Runtime
 from metrics import exposition
+from metrics.observer import flush_all
 
 METHODS = ("GET", "HEAD")
 
@@ -30,11 +32,17 @@ class Readiness(TypedDict):
 def make_admin(runtime: Callable[[], Runtime], draining: Callable[[], bool]) -> Application:
     """The application; `runtime` gives that of this worker, once it is open."""
     app = application("keycache-admin", response_seconds=30)
+    one_page = asyncio.Semaphore(1)  # the threads of two would only slow each other down
 
     @app.route("/metrics", methods=METHODS)
     async def metrics(request: Request) -> HTTPResponse:
-        body, content_type = exposition.page(request.headers.get("accept"))
-        return raw(body, content_type=content_type)
+        accept, codings = (
+            ",".join(request.headers.getall(name, [])) for name in ("accept", "accept-encoding")
+        )
+        async with one_page:
+            flush_all()
+            body, content_type, headers = await asyncio.to_thread(_page, accept, codings)
+        return raw(body, content_type=content_type, headers=headers)
 
     @app.route("/livez", methods=METHODS)
     async def livez(_: Request) -> HTTPResponse:
@@ -47,6 +55,12 @@ def make_admin(runtime: Callable[[], Runtime], draining: Callable[[], bool]) -> 
         return json(body, status=200 if ready else 503, headers=dict(NOT_STORED))
 
     return app
+
+
+def _page(accept: str, codings: str) -> tuple[bytes, str, dict[str, str]]:
+    body, content_type = exposition.render(accept)
+    body, headers = exposition.encode(body, codings)
+    return body, content_type, headers
 
 
 def readiness(runtime: Runtime, *, draining: bool) -> tuple[bool, Readiness]:

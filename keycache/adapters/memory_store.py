@@ -63,16 +63,18 @@ class MemoryBackend:
             return Refusal(Result.SHARED, 0.0)
         if state.holder and now < state.lease_ends:
             return Refusal(Result.HELD, state.lease_ends - now)
+        left = None
         if cause is not Cause.OPERATOR:
             if now < state.backoff_ends:
                 return Refusal(Result.BACKING_OFF, state.backoff_ends - now)
             forced = cause is Cause.UNKNOWN_KID
             state.buckets[forced], wait = take(state.buckets.get(forced), now, self._limits)
+            left = state.buckets[forced].left
             if wait:
-                return Refusal(Result.EXHAUSTED, wait)
+                return Refusal(Result.EXHAUSTED, wait, left)
         state.fence = max(state.fence + 1, floor + 1, _ms(now))
         state.holder, state.lease_ends = str(state.fence), now + self._lease
-        return Grant(state.fence, state.holder)
+        return Grant(state.fence, state.holder, left)
 
     async def fail(self, source: KeySource, grant: Grant) -> float:
         """See `Lease.fail`."""

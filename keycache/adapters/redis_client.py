@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
+from time import perf_counter
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,11 +24,19 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as ConnectionFailed
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from keycache.errors import ConfigurationError, StoreError
-from keycache.events import Observer, StoreChanged
+from keycache.errors import ConfigurationError, StoreCode, StoreError
+from keycache.events import Observer, StoreAnswered, StoreChanged, StoreFailed
 
 LONGEST_BREAK = 4.0
 """Seconds: after this at the latest a Redis that failed is tried again."""
@@ -64,6 +73,7 @@ class RedisClient:
         loop = asyncio.get_running_loop()
         if loop.time() < self._closed_until:
             raise StoreError("Redis failed a moment ago; not asked again yet")
+        started = perf_counter()
         try:
             async with asyncio.timeout(self._deadline):
                 try:
@@ -76,9 +86,11 @@ class RedisClient:
             pause = min(LONGEST_BREAK, 0.25 * 2 ** min(self._failures, 8))
             self._closed_until = loop.time() + pause
             details = f"{type(error).__name__}: {error}"[:200]
+            self._observer(StoreFailed(_code(error), perf_counter() - started))
             self._say(up=False, details=details)
             raise StoreError(details) from error
         self._failures = 0
+        self._observer(StoreAnswered(perf_counter() - started))
         self._say(up=True, details="")
         return answer
 
@@ -149,6 +161,19 @@ def connection(url: str, connect: float, timeout: float) -> Connection:
         )
         raise ConfigurationError([problem]) from None
     return client
+
+
+def _code(error: Exception) -> StoreCode:
+    """What kind of failure this is. redis-py has what the server refuses among the connections."""
+    match error:
+        case AuthenticationError() | AuthorizationError() | BusyLoadingError() | ResponseError():
+            return StoreCode.REFUSED
+        case TimeoutError() | RedisTimeoutError():
+            return StoreCode.TIMEOUT
+        case ConnectionFailed() | OSError():
+            return StoreCode.UNREACHABLE
+        case _:
+            return StoreCode.OTHER
 
 
 def _of_several(url: str, options: dict[str, Any]) -> Connection:

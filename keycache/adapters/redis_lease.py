@@ -48,10 +48,10 @@ class RedisLease:
             ],
         )
         match answer:
-            case [b"granted", int(version)]:
-                return Grant(version, holder)
-            case [b"shared" | b"held" | b"backing_off" | b"exhausted" as why, int(left)]:
-                return Refusal(Result(why.decode()), left / 1000)
+            case [b"granted", int(version), int(left)]:
+                return Grant(version, holder, _attempts(left))
+            case [b"shared" | b"held" | b"backing_off" | b"exhausted" as why, int(ms), int(left)]:
+                return Refusal(Result(why.decode()), ms / 1000, _attempts(left))
         raise StoreError("Redis answered something else than was asked")
 
     async def fail(self, source: KeySource, grant: Grant) -> float:
@@ -71,3 +71,7 @@ class RedisLease:
         if type(pause) is not int:
             raise StoreError("Redis answered something else than was asked")
         return pause / 1000
+
+
+def _attempts(thousandths: int) -> float | None:
+    return None if thousandths < 0 else thousandths / 1000

@@ -14,7 +14,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt import PyJWK
 
-from keycache.core.keys import KeySet, SigningKey, SkippedKey
+from keycache.core.keys import KeySet, SigningKey, SkippedKey, SkipReason
 from keycache.core.token import decode_base64url
 from keycache.errors import FetchCode, JWKSError
 from keycache.issuer import POSSIBLE_ALGORITHMS
@@ -25,7 +25,11 @@ MAX_RSA_EXPONENT = 2**32
 
 
 class _UnusableKeyError(Exception):
-    """Carries the reason, a short stable word."""
+    """Carries the reason."""
+
+    def __init__(self, reason: SkipReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def parse_jwks(document: bytes, max_keys: int) -> KeySet:
@@ -47,7 +51,7 @@ def parse_jwks(document: bytes, max_keys: int) -> KeySet:
         try:
             keys.append(parse_jwk(jwk))
         except _UnusableKeyError as error:
-            skipped.append(SkippedKey(_readable_kid(jwk), str(error)))
+            skipped.append(SkippedKey(_readable_kid(jwk), error.reason))
     keys, ambiguous = _without_ambiguous(keys)
     if not keys:
         reasons = ", ".join(sorted({key.reason for key in (*skipped, *ambiguous)})) or "it is empty"
@@ -58,28 +62,29 @@ def parse_jwks(document: bytes, max_keys: int) -> KeySet:
 def parse_jwk(jwk: object) -> SigningKey:
     """One signing key. Raises _UnusableKeyError with the reason."""
     if not isinstance(jwk, dict):
-        raise _UnusableKeyError("not_an_object")
+        raise _UnusableKeyError(SkipReason.NOT_AN_OBJECT)
     kid = jwk.get("kid")
     if kid is not None and not (
         isinstance(kid, str) and kid and kid.isascii() and kid.isprintable()
     ):
-        raise _UnusableKeyError("bad_kid")
+        raise _UnusableKeyError(SkipReason.BAD_KID)
     kty = jwk.get("kty")
     if not isinstance(kty, str) or kty not in _READERS:
-        raise _UnusableKeyError("unknown_kty")  # RFC 7517 section 5: ignored, the set stays usable
+        # RFC 7517 section 5: ignored, the set stays usable.
+        raise _UnusableKeyError(SkipReason.UNKNOWN_KTY)
     if any(member in jwk for member in ("d", "p", "q", "dp", "dq", "qi", "oth", "k")):
-        raise _UnusableKeyError("private_key")  # published: anybody may have it
+        raise _UnusableKeyError(SkipReason.PRIVATE_KEY)  # published: anybody may have it
     if jwk.get("use", "sig") != "sig":  # RFC 7517 section 4.2
-        raise _UnusableKeyError("wrong_use")
+        raise _UnusableKeyError(SkipReason.WRONG_USE)
     operations = jwk.get("key_ops", ["verify"])  # RFC 7517 section 4.3
     if not isinstance(operations, list) or "verify" not in operations:
-        raise _UnusableKeyError("wrong_key_ops")
+        raise _UnusableKeyError(SkipReason.WRONG_KEY_OPS)
     public, size, possible, required = _READERS[kty](jwk)
     alg = jwk.get("alg")
     if alg is not None and (not isinstance(alg, str) or alg not in POSSIBLE_ALGORITHMS):
-        raise _UnusableKeyError("unknown_alg")
+        raise _UnusableKeyError(SkipReason.UNKNOWN_ALG)
     if alg is not None and alg not in possible:
-        raise _UnusableKeyError("alg_mismatch")
+        raise _UnusableKeyError(SkipReason.ALG_MISMATCH)
     # RFC 7638: the required members only, in lexicographic order, without white space.
     canonical = json.dumps(required, sort_keys=True, separators=(",", ":"))
     thumbprint = sha256(canonical.encode()).hexdigest()
@@ -92,13 +97,13 @@ _Read = tuple[object, int, tuple[str, ...], dict[str, str]]
 def _read_rsa(jwk: Mapping[str, object]) -> _Read:
     modulus, exponent = _number(jwk, "n", 8192), _number(jwk, "e", 64)
     if modulus.bit_length() < RSA_BITS.start:
-        raise _UnusableKeyError("weak_key")
+        raise _UnusableKeyError(SkipReason.WEAK_KEY)
     if modulus.bit_length() not in RSA_BITS:
-        raise _UnusableKeyError("key_too_large")
+        raise _UnusableKeyError(SkipReason.KEY_TOO_LARGE)
     if modulus % 2 == 0 or exponent % 2 == 0:
-        raise _UnusableKeyError("bad_key")
+        raise _UnusableKeyError(SkipReason.BAD_KEY)
     if not MIN_RSA_EXPONENT <= exponent <= MAX_RSA_EXPONENT:
-        raise _UnusableKeyError("bad_exponent")
+        raise _UnusableKeyError(SkipReason.BAD_EXPONENT)
     required = {name: str(jwk[name]) for name in ("e", "kty", "n")}
     algorithms = tuple(alg for alg in POSSIBLE_ALGORITHMS if alg[:2] in ("RS", "PS"))
     public = _build(required, "RS256", rsa.RSAPublicKey)
@@ -108,12 +113,12 @@ def _read_rsa(jwk: Mapping[str, object]) -> _Read:
 def _read_ec(jwk: Mapping[str, object]) -> _Read:
     curve = jwk.get("crv")
     if not isinstance(curve, str) or curve not in _CURVES:
-        raise _UnusableKeyError("unknown_curve")
+        raise _UnusableKeyError(SkipReason.UNKNOWN_CURVE)
     alg, size = _CURVES[curve]
     for name in ("x", "y"):
         # RFC 7518 section 6.2.1.2: the full length of a coordinate, leading zeros included.
         if len(_octets(jwk, name, size)) != (size + 7) // 8:
-            raise _UnusableKeyError("bad_key")
+            raise _UnusableKeyError(SkipReason.BAD_KEY)
     required = {name: str(jwk[name]) for name in ("crv", "kty", "x", "y")}
     return _build(required, alg, ec.EllipticCurvePublicKey), size, (alg,), required
 
@@ -121,13 +126,13 @@ def _read_ec(jwk: Mapping[str, object]) -> _Read:
 def _read_okp(jwk: Mapping[str, object]) -> _Read:
     curve = jwk.get("crv")
     if not isinstance(curve, str) or curve not in _EDWARDS:
-        raise _UnusableKeyError("unknown_curve")
+        raise _UnusableKeyError(SkipReason.UNKNOWN_CURVE)
     size, kind = _EDWARDS[curve]
     octets = _octets(jwk, "x", size)
     if len(octets) != (size + 7) // 8:
-        raise _UnusableKeyError("bad_key")
+        raise _UnusableKeyError(SkipReason.BAD_KEY)
     if _has_low_order(curve, octets):
-        raise _UnusableKeyError("weak_key")
+        raise _UnusableKeyError(SkipReason.WEAK_KEY)
     required = {name: str(jwk[name]) for name in ("crv", "kty", "x")}
     return _build(required, "EdDSA", kind), size, ("EdDSA",), required
 
@@ -145,22 +150,22 @@ def _build(required: dict[str, str], alg: str, kind: type) -> object:
     try:
         public = PyJWK(required, algorithm=alg).key
     except Exception:  # noqa: BLE001 - PyJWT lets KeyError, TypeError and others escape here
-        raise _UnusableKeyError("bad_key") from None
+        raise _UnusableKeyError(SkipReason.BAD_KEY) from None
     if not isinstance(public, kind):
-        raise _UnusableKeyError("bad_key")
+        raise _UnusableKeyError(SkipReason.BAD_KEY)
     return public
 
 
 def _octets(jwk: Mapping[str, object], name: str, max_bits: int) -> bytes:
     text = jwk.get(name)
     if not isinstance(text, str) or not text:
-        raise _UnusableKeyError("missing_member")
+        raise _UnusableKeyError(SkipReason.MISSING_MEMBER)
     if len(text) > max_bits // 6 + 8:
-        raise _UnusableKeyError("key_too_large")
+        raise _UnusableKeyError(SkipReason.KEY_TOO_LARGE)
     try:
         return decode_base64url(text.encode("ascii"))
     except ValueError:
-        raise _UnusableKeyError("bad_key") from None
+        raise _UnusableKeyError(SkipReason.BAD_KEY) from None
 
 
 def _number(jwk: Mapping[str, object], name: str, max_bits: int) -> int:
@@ -202,7 +207,8 @@ def _without_ambiguous(keys: list[SigningKey]) -> tuple[list[SigningKey], list[S
         for key in keys
         if key.kid is None or all(count[key.kid, alg] == 1 for alg in key.algorithms)
     ]
-    return clear, [SkippedKey(key.kid, "duplicate_kid") for key in keys if key not in clear]
+    unclear = [key for key in keys if key not in clear]
+    return clear, [SkippedKey(key.kid, SkipReason.DUPLICATE_KID) for key in unclear]
 
 
 def _readable_kid(jwk: object) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,32 @@ class SigningKey:
     public: object = field(repr=False, compare=False)
 
 
+class SkipReason(StrEnum):
+    """Why a JWK cannot be used: a closed list, used as a label."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    BAD_KID = "bad_kid"
+    DUPLICATE_KID = "duplicate_kid"  # of another key of the same algorithm: which is meant?
+    UNKNOWN_KTY = "unknown_kty"
+    UNKNOWN_CURVE = "unknown_curve"
+    UNKNOWN_ALG = "unknown_alg"
+    ALG_MISMATCH = "alg_mismatch"
+    PRIVATE_KEY = "private_key"
+    WRONG_USE = "wrong_use"
+    WRONG_KEY_OPS = "wrong_key_ops"
+    MISSING_MEMBER = "missing_member"
+    BAD_KEY = "bad_key"
+    BAD_EXPONENT = "bad_exponent"
+    WEAK_KEY = "weak_key"
+    KEY_TOO_LARGE = "key_too_large"
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedKey:
-    """A JWK that cannot be used. `reason` is a short stable word; `kid` is None when unreadable."""
+    """A JWK that cannot be used, and why; `kid` is None when unreadable."""
 
     kid: str | None
-    reason: str
+    reason: SkipReason
 
 
 class Miss(Enum):

@@ -5,6 +5,8 @@ PyJWT's Algorithm objects check it; which one is decided by the key, never by th
 (RFC 8725 section 3.1).
 """
 
+from typing import NewType, cast
+
 import msgspec
 from jwt.algorithms import get_default_algorithms
 
@@ -23,11 +25,20 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 def verify(token: UnverifiedToken, key: SigningKey, issuer: Issuer, now: float) -> Verdict:
-    """Check the signature, then the claims. Raises TokenError: bad_signature, and those of
-    `core.claims.check_claims`.
+    """Check the signature, then the claims. Raises TokenError: those of `check_signature` and of
+    `judge`.
 
     `key` must have been selected for the token's kid and alg, and `issuer` for its iss.
     """
+    return judge(check_signature(token, key, issuer), issuer, now)
+
+
+SignedToken = NewType("SignedToken", UnverifiedToken)
+"""A token whose signature has been checked: what `judge` takes, and nothing else."""
+
+
+def check_signature(token: UnverifiedToken, key: SigningKey, issuer: Issuer) -> SignedToken:
+    """The first step of `verify`. Raises TokenError: unsupported_algorithm, bad_signature."""
     alg = token.header.alg
     if alg not in key.algorithms or alg not in issuer.algorithms:
         raise TokenError(
@@ -35,6 +46,11 @@ def verify(token: UnverifiedToken, key: SigningKey, issuer: Issuer, now: float) 
         )
     if not _ALGORITHMS[alg].verify(token.signing_input, key.public, token.signature):
         raise TokenError(Reason.BAD_SIGNATURE, "The signature does not fit the token.")
+    return cast("SignedToken", token)
+
+
+def judge(token: SignedToken, issuer: Issuer, now: float) -> Verdict:
+    """The second step of `verify`. Raises TokenError as `core.claims.check_claims` does."""
     validity = check_claims(token.header, token.payload, issuer, now)
     return Verdict(freeze(token.payload), validity)
 

@@ -7,9 +7,9 @@ import pytest
 
 from keycache.cache import Held, KeyCache
 from keycache.core.decision import Age
-from keycache.core.keys import KeySet, Miss, SigningKey, SkippedKey
+from keycache.core.keys import KeySet, Miss, SigningKey, SkippedKey, SkipReason
 from keycache.errors import UnavailableError
-from keycache.events import Event, LookedUp, Tier
+from keycache.events import Event, LookedUp, NegativeKidsChanged, Tier, WaitersChanged
 from tests.keycache.parts import NEGATIVE_TTL, WAIT, Fleet, at_once, held, virtual
 from tests.simulation.issuer import EPOCH
 
@@ -106,7 +106,7 @@ async def test_kid_that_the_set_has_not_must_be_waited_for() -> None:
 
 def with_unusable_key() -> Held:
     good = held("key-1", "key-2")
-    key_set = KeySet(good.key_set.keys, [SkippedKey("key-3", "weak_key")])
+    key_set = KeySet(good.key_set.keys, [SkippedKey("key-3", SkipReason.WEAK_KEY)])
     return good._replace(key_set=key_set)
 
 
@@ -416,3 +416,36 @@ async def test_what_is_found_in_memory_is_no_event_of_the_cache() -> None:
     worker.cache.peek("key-1", ALG, FRESH)
     no_events: list[Event] = []
     assert no_events == worker.events
+
+
+# -- what is told of it ----------------------------------------------------------------------------
+
+
+@virtual
+async def test_number_of_waiters_is_reported_as_they_come_and_go() -> None:
+    worker = Fleet().worker()
+    requests = await asked(worker.cache, "key-1", "key-1")
+    worker.cache.install(held("key-1"))
+    await asyncio.gather(*requests)
+    assert [1, 2, 1, 0] == [each.waiters for each in worker.of(WaitersChanged)]
+
+
+@virtual
+async def test_number_of_negative_kids_is_reported_until_they_are_forgotten() -> None:
+    fleet = Fleet()
+    worker = fleet.worker()
+    await refused(worker.cache, "forged-1", "forged-2")
+    await asyncio.sleep(NEGATIVE_TTL)
+    worker.cache.forget_expired()
+    assert [2, 0] == [each.kids for each in worker.of(NegativeKidsChanged)]
+
+
+@virtual
+async def test_kid_that_is_refused_again_is_forgotten_later() -> None:
+    worker = Fleet().worker()
+    await refused(worker.cache, "forged-1", "forged-2")
+    await asyncio.sleep(NEGATIVE_TTL - 1)
+    worker.cache._remember_unknown("forged-1", worker.clock.now())
+    await asyncio.sleep(2)
+    worker.cache.forget_expired()
+    assert ["forged-1"] == list(worker.cache._negative)

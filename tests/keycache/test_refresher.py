@@ -14,6 +14,8 @@ from keycache.errors import FetchCode, JWKSError, RecordCode, StoreError
 from keycache.events import (
     Cause,
     KeySetInstalled,
+    LeaseAsked,
+    LeaseOutcome,
     RecordRefused,
     Refreshed,
     RefreshFailed,
@@ -93,7 +95,8 @@ async def test_what_was_fetched_is_reported_with_its_moments() -> None:
     worker = await loaded(fleet)
     (installed,) = worker.of(KeySetInstalled)
     at = installed.fetched_at
-    expected = KeySetInstalled("sim", fleet.shared_version, 1, (), at, at + 600, at + 600 + 3600)
+    moments = (at, at + 600, at + 600 + 3600)
+    expected = KeySetInstalled("sim", fleet.shared_version, 1, (), *moments, added=1, removed=0)
     assert expected == installed
     assert [(Cause.COLD, Result.FETCHED)] == results(worker)
 
@@ -1046,3 +1049,41 @@ async def test_bug_in_a_turn_is_reported_and_does_not_end_refreshing() -> None:
     assert 200 == len(failed.details)
     await asyncio.sleep(LEASE + POLL)
     assert ["key-0"] == worker.kids
+
+
+# -- what is told of it ----------------------------------------------------------------------------
+
+
+@virtual
+async def test_change_of_the_set_says_how_many_keys_came_and_went() -> None:
+    fleet = Fleet()
+    worker = await loaded(fleet)
+    old = fleet.issuer.newest
+    fleet.issuer.rotate()
+    fleet.issuer.rotate()
+    fleet.issuer.remove(old)
+    await worker.turn(force=True)
+    changes = [(installed.added, installed.removed) for installed in worker.of(KeySetInstalled)]
+    assert [(1, 0), (2, 1)] == changes
+
+
+@virtual
+async def test_lease_is_reported_with_its_answer() -> None:
+    fleet = Fleet()
+    first, second = fleet.worker("first"), fleet.worker("second")
+    await asyncio.gather(first.turn(), second.turn())
+    outcomes = [asked.outcome for worker in (first, second) for asked in worker.of(LeaseAsked)]
+    assert [LeaseOutcome.GRANTED, LeaseOutcome.HELD] == outcomes
+
+
+@virtual
+async def test_unknown_kid_reports_what_the_fleet_has_left_to_spend() -> None:
+    fleet = Fleet()
+    worker = await loaded(fleet)
+    worker.start()
+    for kid in ("forged-1", "forged-2", "forged-3"):
+        await worker.ask(kid)
+    left = [asked.budget_left for asked in worker.of(LeaseAsked)]
+    scheduled, *forced = left
+    assert scheduled is None
+    assert [1.0, 0.0, 0.0] == [round(each or 0.0, 1) for each in forced[:3]]

@@ -14,7 +14,7 @@ from app.demo.issuer import DemoIssuer
 from app.demo.signing import ALGORITHMS, new_key, public_jwk
 from keycache.core.budget import Limits
 from keycache.core.decision import Age
-from keycache.core.keys import SkippedKey
+from keycache.core.keys import SkippedKey, SkipReason
 from keycache.errors import (
     ConfigurationError,
     FetchCode,
@@ -370,7 +370,7 @@ async def test_inspection_lists_each_key_that_was_skipped(make: Make, demo: Demo
     await runtime.warm(only(runtime))
     seen = await runtime.inspect(only(runtime))
     assert seen is not None
-    assert (1, (SkippedKey("secret", "unknown_kty"),)) == (len(seen.keys), seen.skipped)
+    assert (1, (SkippedKey("secret", SkipReason.UNKNOWN_KTY),)) == (len(seen.keys), seen.skipped)
 
 
 async def test_inspection_with_another_seal_key_is_refused(make: Make) -> None:

@@ -1,5 +1,7 @@
 """The page, in the format that the reader asks for."""
 
+import gzip
+
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
@@ -67,7 +69,7 @@ async def test_page_holds_what_was_counted_a_moment_ago() -> None:
 
 def test_age_is_right_at_the_moment_of_asking() -> None:
     observer = PrometheusObserver(["aged.example"])
-    observer(KeySetInstalled("aged.example", 1, 1, (), 1000.0, 1300.0, 4900.0))
+    observer(KeySetInstalled("aged.example", 1, 1, (), 1000.0, 1300.0, 4900.0, 1, 0))
     ages = [
         samples(exposition.page(None, now=now)[0].decode())[
             "keycache_keyset_age_seconds{issuer=aged.example}"
@@ -75,6 +77,35 @@ def test_age_is_right_at_the_moment_of_asking() -> None:
         for now in (1000.0, 1012.5, 990.0)
     ]
     assert [0.0, 12.5, 0.0] == ages
+
+
+def test_times_left_are_right_at_the_moment_of_asking() -> None:
+    observer = PrometheusObserver(["left.example"])
+    observer(KeySetInstalled("left.example", 1, 1, (), 1000.0, 1300.0, 4900.0, 1, 0))
+    page = samples(exposition.page(None, now=1400.0)[0].decode())
+    left = [
+        page[f"keycache_keyset_seconds_until_{what}{{issuer=left.example}}"]
+        for what in ("stale", "refusal")
+    ]
+    assert [-100.0, 3500.0] == left
+
+
+@pytest.mark.parametrize("accept", ["gzip", "deflate, gzip;q=0.5", "GZIP"])
+def test_page_is_compressed_for_who_accepts_that(accept: str) -> None:
+    body, headers = exposition.encode(b"page" * 100, accept)
+    assert (b"page" * 100, "gzip") == (gzip.decompress(body), headers["content-encoding"])
+
+
+@pytest.mark.parametrize("accept", [None, "", "identity", "deflate", "gzip;q=0", "br"])
+def test_page_is_sent_as_it_is_to_everybody_else(accept: str | None) -> None:
+    assert (b"page", {"vary": "accept, accept-encoding"}) == exposition.encode(b"page", accept)
+
+
+def test_every_metric_has_help() -> None:
+    body, _ = exposition.page(None)
+    families = [family for family in parse_text(body.decode()) if "keycache_" in family.name]
+    assert families
+    assert [] == [family.name for family in families if len(family.documentation) < 15]
 
 
 def test_nobody_counts_restarts_without_a_directory() -> None:

@@ -10,12 +10,15 @@ import pytest
 import uvloop
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
-from keycache.errors import FetchCode, Reason, RecordCode
+from keycache.core.keys import SkipReason
+from keycache.errors import FetchCode, Reason, RecordCode, StoreCode
 from keycache.events import (
     Cause,
     Event,
     Fetched,
     KeySetInstalled,
+    LeaseAsked,
+    LeaseOutcome,
     LookedUp,
     Path,
     RecordRefused,
@@ -23,11 +26,15 @@ from keycache.events import (
     RefreshFailed,
     Rejected,
     Result,
+    Staged,
+    StoreAnswered,
+    StoreFailed,
     Tier,
     Unverifiable,
     Verified,
 )
 from metrics import instruments
+from metrics.labels import Stage
 from metrics.observer import FLUSH_AFTER, PrometheusObserver, flush_all
 
 _numbers = count()
@@ -49,7 +56,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 def test_every_kind_of_fact_is_heard(observer: PrometheusObserver) -> None:
-    assert set(get_args(Event)) == set(observer._hear)
+    assert set(get_args(Event)) == set(observer.hears)
 
 
 def test_accepted_token_is_counted(observer: PrometheusObserver, issuer: str) -> None:
@@ -111,8 +118,71 @@ def test_fetch_is_counted_by_status(observer: PrometheusObserver, issuer: str) -
 
 
 def test_skipped_keys_are_shown(observer: PrometheusObserver, issuer: str) -> None:
-    observer(KeySetInstalled(issuer, 7, 2, ("weak_key", "wrong_use"), 1.0, 2.0, 3.0))
-    assert 2 == value("keycache_keyset_skipped", issuer=issuer)
+    weak, wrong = SkipReason.WEAK_KEY, SkipReason.WRONG_USE
+    observer(KeySetInstalled(issuer, 7, 2, (weak, wrong, weak), 1.0, 2.0, 3.0, 2, 0))
+    counts = {
+        reason: value("keycache_keyset_skipped", issuer=issuer, reason=reason)
+        for reason in SkipReason
+    }
+    assert dict.fromkeys(SkipReason, 0) | {weak: 2, wrong: 1} == counts
+
+
+def test_stages_are_observed_each_under_its_name(observer: PrometheusObserver) -> None:
+    name = "keycache_verification_stage_duration_seconds_sum"
+    before = [value(name, stage=stage) or 0.0 for stage in Stage]
+    observer(Staged(0.1, 0.2, 0.3, 0.4))
+    after = [value(name, stage=stage) or 0.0 for stage in Stage]
+    assert pytest.approx([0.1, 0.2, 0.3, 0.4]) == [
+        b - a for a, b in zip(before, after, strict=True)
+    ]
+
+
+def test_stage_labels_are_the_fields_of_the_fact() -> None:
+    assert tuple(Stage) == Staged._fields
+
+
+def test_duration_of_a_refresh_is_observed_where_the_issuer_was_asked(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    for result in Result:
+        observer(Refreshed(issuer, Cause.AHEAD, result, 1.0))
+    observer(RefreshFailed(issuer, Cause.AHEAD, FetchCode.TIMEOUT, "too slow", 5.0))
+    seconds = value("keycache_refresh_duration_seconds_sum", issuer=issuer)
+    assert (4, 8.0) == (value("keycache_refresh_duration_seconds_count", issuer=issuer), seconds)
+
+
+def test_bytes_of_key_sets_are_added_up(observer: PrometheusObserver, issuer: str) -> None:
+    observer(Fetched(issuer, 200, 2000, 0.1))
+    observer(Fetched(issuer, 304, 0, 0.1))
+    observer(Fetched(issuer, 200, 500, 0.1))
+    assert 2500 == value("keycache_jwks_bytes_total", issuer=issuer)
+
+
+def test_lease_is_counted_by_its_answer(observer: PrometheusObserver, issuer: str) -> None:
+    observer(LeaseAsked(issuer, LeaseOutcome.HELD, None))
+    assert 1 == value("keycache_lease_requests_total", issuer=issuer, outcome="held")
+
+
+def test_budget_is_what_the_last_forced_refresh_left(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    observer(LeaseAsked(issuer, LeaseOutcome.GRANTED, 1.25))
+    observer(LeaseAsked(issuer, LeaseOutcome.GRANTED, None))
+    assert 1.25 == value("keycache_forced_refresh_budget", issuer=issuer)
+
+
+def test_redis_failure_is_counted_by_its_code(observer: PrometheusObserver) -> None:
+    before = value("keycache_redis_errors_total", code="timeout")
+    assert before is not None
+    observer(StoreFailed(StoreCode.TIMEOUT, 0.5))
+    assert before + 1 == value("keycache_redis_errors_total", code="timeout")
+
+
+def test_redis_latency_is_that_of_answers(observer: PrometheusObserver) -> None:
+    before = value("keycache_redis_duration_seconds_sum") or 0.0
+    observer(StoreAnswered(0.25))
+    observer(StoreFailed(StoreCode.TIMEOUT, 0.5))
+    assert pytest.approx(0.25) == (value("keycache_redis_duration_seconds_sum") or 0.0) - before
 
 
 def test_refused_record_is_counted_by_its_code(observer: PrometheusObserver, issuer: str) -> None:
@@ -123,7 +193,7 @@ def test_refused_record_is_counted_by_its_code(observer: PrometheusObserver, iss
 def test_unlisted_issuer_makes_no_series_of_its_own(observer: PrometheusObserver) -> None:
     observer(LookedUp("stranger.example", Tier.MEMORY))
     observer(Verified("stranger.example", Path.MEMORY, 0.0001))
-    observer(KeySetInstalled("stranger.example", 7, 2, (), 1.0, 2.0, 3.0))
+    observer(KeySetInstalled("stranger.example", 7, 2, (), 1.0, 2.0, 3.0, 2, 0))
     names = {
         sample.labels["issuer"]
         for family in REGISTRY.collect()

@@ -1,6 +1,7 @@
 """Several processes, one page."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -170,3 +171,48 @@ def test_file_of_a_process_that_is_just_starting_does_not_break_the_page(
     worker.tell("verify", 1)
     (directory / "counter_worker-1.db").touch()
     assert 1 == worker.page()[ACCEPTED]
+
+
+def test_skew_is_the_newest_version_less_the_oldest(start: Start) -> None:
+    ahead, behind = start("worker-0"), start("worker-1")
+    ahead.tell("install", 1_700_000_009_500, 3, 1_700_000_009)
+    behind.tell("install", 1_700_000_001_000, 2, 1_700_000_001)
+    name = "keycache_keyset_version_skew{issuer=issuer.example}"
+    assert 8500 == ahead.page()[name]
+
+
+def test_waiters_are_added_up_and_negative_kids_are_those_of_the_fullest(start: Start) -> None:
+    one, other = start("worker-0"), start("worker-1")
+    one.tell("crowd", 3, 200)
+    other.tell("crowd", 4, 50)
+    page = one.page()
+    names = ("keycache_waiters", "keycache_negative_kids")
+    assert [7, 200] == [page[f"{name}{{issuer=issuer.example}}"] for name in names]
+
+
+def test_budget_is_that_of_who_asked_last(start: Start) -> None:
+    one, other = start("worker-0"), start("worker-1")
+    one.tell("budget", 1.0)
+    other.tell("budget", 1.75)
+    other.tell("budget", 0.75)
+    one.tell("budget", 0.5)
+    assert 0.5 == other.page()["keycache_forced_refresh_budget{issuer=issuer.example}"]
+
+
+def test_workers_that_live_are_counted(start: Start, directory: Path) -> None:
+    survivor, victim = start("worker-0"), start("worker-1")
+    before = survivor.page()["keycache_workers{}"]
+    victim.kill()
+    multiproc_dir.forget(directory, "worker-1")
+    assert (2, 1) == (before, survivor.page()["keycache_workers{}"])
+
+
+def test_page_over_sixteen_workers_costs_less_than_fifty_milliseconds(
+    start: Start, directory: Path
+) -> None:
+    """With every series of two issuers; in time of the processor, the best of three."""
+    start("worker-0").tell("issuers", 2)
+    for file in directory.glob("*_worker-0.db"):
+        for slot in range(1, 16):
+            shutil.copy(file, file.with_name(file.name.replace("worker-0", f"worker-{slot}")))
+    assert float(start("worker-16").tell("cost", 3)) < 0.050

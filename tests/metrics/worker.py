@@ -6,15 +6,27 @@ Each line is a JSON list, a command and its arguments; each is answered with one
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path as FilePath
 
-from keycache.events import KeySetInstalled, LookedUp, Path, StoreChanged, Tier, Verified
+from keycache.events import (
+    KeySetInstalled,
+    LeaseAsked,
+    LeaseOutcome,
+    LookedUp,
+    NegativeKidsChanged,
+    Path,
+    StoreChanged,
+    Tier,
+    Verified,
+    WaitersChanged,
+)
 from metrics import multiproc_dir
 
 ISSUER = "issuer.example"
 
 
-async def main(directory: str, identifier: str) -> None:
+async def main(directory: str, identifier: str) -> None:  # noqa: C901 - a command a case
     multiproc_dir.use(FilePath(directory), identifier)
     from metrics import exposition  # noqa: PLC0415 (only now may it be imported)
     from metrics.observer import PrometheusObserver  # noqa: PLC0415
@@ -29,11 +41,31 @@ async def main(directory: str, identifier: str) -> None:
                     observer(Verified(ISSUER, Path.MEMORY, 0.0001))
                 answer("counted")
             case ["install", int(version), int(keys), int(fetched_at)]:
-                observer(KeySetInstalled(ISSUER, version, keys, (), fetched_at, 0.0, 0.0))
+                observer(KeySetInstalled(ISSUER, version, keys, (), fetched_at, 0.0, 0.0, keys, 0))
                 answer("installed")
             case ["store", ("up" | "down") as state]:
                 observer(StoreChanged(state == "up", ""))
                 answer("noted")
+            case ["crowd", int(waiters), int(kids)]:
+                observer(WaitersChanged(ISSUER, waiters))
+                observer(NegativeKidsChanged(ISSUER, kids))
+                answer("noted")
+            case ["budget", float(left)]:
+                observer(LeaseAsked(ISSUER, LeaseOutcome.GRANTED, left))
+                answer("noted")
+            case ["issuers", int(count)]:
+                names = [f"issuer-{number}.example" for number in range(count)]
+                more = PrometheusObserver(names)
+                for name in names:
+                    more(KeySetInstalled(name, 1, 1, (), 1.0, 2.0, 3.0, 1, 0))
+                answer("made")
+            case ["cost", int(times)]:
+                costs = []
+                for _ in range(times):
+                    started = time.thread_time()
+                    exposition.page(None)
+                    costs.append(time.thread_time() - started)
+                answer(str(min(costs)))
             case ["page", now]:
                 body, _ = exposition.page(None, now=now)
                 answer(body.decode())

@@ -24,8 +24,8 @@ from keycache.adapters.redis_events import RedisAnnouncements
 from keycache.adapters.redis_lease import RedisLease
 from keycache.adapters.redis_store import RedisStore
 from keycache.core.budget import Limits
-from keycache.errors import ConfigurationError, StoreError
-from keycache.events import Cause, Event, StoreChanged, ignore
+from keycache.errors import ConfigurationError, StoreCode, StoreError
+from keycache.events import Cause, Event, StoreAnswered, StoreChanged, StoreFailed, ignore
 from keycache.interfaces import Grant
 from keycache.issuer import KeySource
 from tests.keycache.adapters.resp import Command, serving
@@ -379,9 +379,65 @@ async def test_details_of_a_failure_are_bounded() -> None:
         with pytest.raises(StoreError):
             await load(redis)
 
-    (event,) = events
+    failed, event = events
+    assert isinstance(failed, StoreFailed)
     assert isinstance(event, StoreChanged)
     assert len(event.details) <= 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"-NOPERM this user has no permissions\r\n", StoreCode.REFUSED),
+        (b"-READONLY You can't write against a read only replica.\r\n", StoreCode.REFUSED),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", StoreCode.REFUSED),
+        (b"!rubbish\r\n", StoreCode.OTHER),
+        (None, StoreCode.UNREACHABLE),
+    ],
+)
+async def test_failure_has_a_code(answer: bytes | None, code: StoreCode) -> None:
+    events: list[Event] = []
+
+    async def fail(_: Command) -> bytes | None:
+        return answer
+
+    async with serving(fail) as server, client(server.url, events) as redis:
+        with pytest.raises(StoreError):
+            await load(redis)
+
+    assert [code] == [event.code for event in events if isinstance(event, StoreFailed)]
+
+
+async def test_call_that_is_not_answered_in_time_has_a_code_and_its_duration() -> None:
+    events: list[Event] = []
+    async with serving(hang) as server, client(server.url, events) as redis:
+        with pytest.raises(StoreError):
+            await load(redis)
+
+    (failed,) = [event for event in events if isinstance(event, StoreFailed)]
+    assert StoreCode.TIMEOUT == failed.code
+    assert TIMEOUT <= failed.seconds + 0.001
+
+
+async def test_each_answer_is_reported_with_its_duration() -> None:
+    events: list[Event] = []
+    async with serving(empty) as server, client(server.url, events) as redis:
+        await load(redis)
+        await load(redis)
+
+    seconds = [event.seconds for event in events if isinstance(event, StoreAnswered)]
+    assert 2 == len(seconds)
+    assert all(0 < each < DEADLINE for each in seconds)
+
+
+async def test_call_that_is_not_made_is_no_failure_of_redis() -> None:
+    events: list[Event] = []
+    async with serving(hang_up) as server, client(server.url, events) as redis:
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                await load(redis)
+
+    assert 1 == len([event for event in events if isinstance(event, StoreFailed)])
 
 
 # URLs -------------------------------------------------------------------------------------------
