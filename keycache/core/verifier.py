@@ -5,8 +5,6 @@ PyJWT's Algorithm objects check it; which one is decided by the key, never by th
 (RFC 8725 section 3.1).
 """
 
-from typing import NewType, cast
-
 import msgspec
 from jwt.algorithms import get_default_algorithms
 
@@ -30,14 +28,11 @@ def verify(token: UnverifiedToken, key: SigningKey, issuer: Issuer, now: float) 
 
     `key` must have been selected for the token's kid and alg, and `issuer` for its iss.
     """
-    return judge(check_signature(token, key, issuer), issuer, now)
+    check_signature(token, key, issuer)
+    return judge(token, issuer, now)
 
 
-SignedToken = NewType("SignedToken", UnverifiedToken)
-"""A token whose signature has been checked: what `judge` takes, and nothing else."""
-
-
-def check_signature(token: UnverifiedToken, key: SigningKey, issuer: Issuer) -> SignedToken:
+def check_signature(token: UnverifiedToken, key: SigningKey, issuer: Issuer) -> None:
     """The first step of `verify`. Raises TokenError: unsupported_algorithm, bad_signature."""
     alg = token.header.alg
     if alg not in key.algorithms or alg not in issuer.algorithms:
@@ -46,11 +41,12 @@ def check_signature(token: UnverifiedToken, key: SigningKey, issuer: Issuer) -> 
         )
     if not _ALGORITHMS[alg].verify(token.signing_input, key.public, token.signature):
         raise TokenError(Reason.BAD_SIGNATURE, "The signature does not fit the token.")
-    return cast("SignedToken", token)
 
 
-def judge(token: SignedToken, issuer: Issuer, now: float) -> Verdict:
-    """The second step of `verify`. Raises TokenError as `core.claims.check_claims` does."""
+def judge(token: UnverifiedToken, issuer: Issuer, now: float) -> Verdict:
+    """The second step of `verify`, for a token whose signature has been checked. Raises TokenError
+    as `core.claims.check_claims` does.
+    """
     validity = check_claims(token.header, token.payload, issuer, now)
     return Verdict(freeze(token.payload), validity)
 
