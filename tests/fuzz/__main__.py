@@ -18,9 +18,9 @@ with atheris.instrument_imports(include=["keycache"]):
 
 def main() -> None:
     """Fuzz the target that is named first."""
-    check = TARGETS[sys.argv.pop(1)]()
-    atheris.Setup(sys.argv, check, custom_mutator=mutate)
-    atheris.Fuzz()
+    with TARGETS[sys.argv.pop(1)]() as check:
+        atheris.Setup(sys.argv, check, custom_mutator=mutate)
+        atheris.Fuzz()
 
 
 main()

@@ -6,8 +6,8 @@ import base64
 import json
 import time
 import tracemalloc
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -42,7 +42,8 @@ _SECRET = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 _JWK = OKPAlgorithm.to_jwk(_SECRET.public_key(), as_dict=True)
 
 
-def tokens() -> Callable[[bytes], None]:
+@contextmanager
+def tokens() -> Iterator[Callable[[bytes], None]]:
     """Checks one input as a token, by the first octet: `r` the text as it is; `e` header, payload
     and signature before they are encoded; `s` header and payload, to be signed well.
     """
@@ -67,10 +68,12 @@ def tokens() -> Callable[[bytes], None]:
         assert json.dumps(decided) == json.dumps(read)
         assert parse_token(text, 8192, 128).payload == read
 
-    return check
+    yield check
+    worker.close()
 
 
-def key_sets() -> Callable[[bytes], None]:
+@contextmanager
+def key_sets() -> Iterator[Callable[[bytes], None]]:
     """Checks one input as a JWKS document."""
 
     def check(data: bytes) -> None:
@@ -84,7 +87,7 @@ def key_sets() -> Callable[[bytes], None]:
             assert {*key.algorithms} <= {*POSSIBLE_ALGORITHMS}
             assert key.kid is None or key_set.select(key.kid, key.algorithms[0]) is key
 
-    return check
+    yield check
 
 
 TARGETS = {"token": tokens, "jwks": key_sets}

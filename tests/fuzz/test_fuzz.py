@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,9 @@ def test_fuzzer_finds_nothing(target: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def checks() -> dict[str, Callable[[bytes], None]]:
-    return {name: make() for name, make in TARGETS.items()}
+def checks() -> Iterator[dict[str, Callable[[bytes], None]]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(target()) for name, target in TARGETS.items()}
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=str)
