@@ -35,6 +35,7 @@ from pydantic_settings import (
 )
 
 from app.cpus import available_cpus
+from app.logs import Style
 from keycache.core.budget import Limits
 from keycache.core.freshness import Lifetimes
 from keycache.errors import ConfigurationError
@@ -242,6 +243,13 @@ class Settings(BaseSettings):
         25.0,
         ge=0,
         description="Seconds for requests in flight after SIGTERM; Kubernetes kills after 30.",
+    )
+
+    log: Style = Field(
+        "auto", description="console, json, or auto: console on a terminal, json elsewhere."
+    )
+    log_claims: List = Field(
+        (), description="Claims whose values a refusal's log line may show; none unless named."
     )
 
     @classmethod

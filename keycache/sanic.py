@@ -29,6 +29,7 @@ from keycache.problems import check_realm, check_scopes, problem
 from keycache.runtime import Options, Runtime, check_distinct
 
 Handler = Callable[..., Any]
+OnRefusal = Callable[[Request, TokenError | UnavailableError, HTTPResponse], None]
 
 
 class JWTAuth:
@@ -40,6 +41,8 @@ class JWTAuth:
         keys are, if not where the issuer's discovery document says.
     options: everything about keys and caches, see `Options`.
     observer: told of every fact, for metrics.
+    on_refusal: told of every request that is refused, with the error and the answer, to which it
+        may add header fields; for logs. It must not raise.
     realm: names the protected space in challenges (RFC 9110 section 11.5).
     protect: path prefixes that need a token: `/api` covers `/api` and everything below it, whether
         a route is there or not. A CORS preflight, which never carries a token, is let through to a
@@ -58,6 +61,7 @@ class JWTAuth:
         jwks_url: str | None = None,
         options: Options | None = None,
         observer: Observer = ignore,
+        on_refusal: OnRefusal | None = None,
         realm: str = "api",
         protect: str | Iterable[str] = (),
     ) -> None:
@@ -72,6 +76,7 @@ class JWTAuth:
         check_distinct(self.issuers)
         self._options = options or Options()
         self._observer = observer
+        self._on_refusal = on_refusal
         self._realm = check_realm(realm)
         prefixes = (protect,) if isinstance(protect, str) else tuple(protect)
         if not all(prefix.startswith("/") for prefix in prefixes):
@@ -158,7 +163,10 @@ class JWTAuth:
                 claims = await self.authenticate(request)
             _check_scopes(claims, needed)
         except (TokenError, UnavailableError) as error:
-            return refuse(error, self._realm)
+            answer = refuse(error, self._realm)
+            if self._on_refusal is not None:
+                self._on_refusal(request, error, answer)
+            return answer
         request.ctx.user = claims
         return None
 

@@ -23,5 +23,6 @@ def command(config: str | None) -> None:
     if config is not None:
         os.environ[CONFIG] = config
     multiprocessing.current_process().name = "supervisor"
-    configure_logging()
-    sys.exit(Supervisor(Settings.load(), work, preload=["app.web.api"]).run())
+    settings = Settings.load()
+    configure_logging(settings.log)
+    sys.exit(Supervisor(settings, work, preload=["app.web.api"]).run())

@@ -23,7 +23,7 @@ def work(job: Job, pipe: Connection) -> None:
     """
     for number in (signal.SIGINT, signal.SIGHUP):  # from a terminal to the whole process group:
         signal.signal(number, signal.SIG_IGN)  # the supervisor says when we stop
-    configure_logging()
+    configure_logging(job.settings.log)
     try:
         multiproc_dir.use(job.directory, job.slot)
         # Imports prometheus_client, which settles at its import where it will count.

@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 import uvloop
 
+from app.facts_log import FactsLog, together
 from app.slots import RETIRE, Job
 from app.supervisor import STOP_SIGNALS
 from app.web.admin import make_admin
 from app.web.api import make_api
+from app.web.refusals import RefusalLog
 from app.web.server import drain, start
 from keycache.core.decision import Age
 from keycache.sanic import JWTAuth
@@ -48,10 +50,17 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
     _stop_when_told(stop, service_stops)
     settings = job.settings
     issuers = settings.issuers()
+    refusals = RefusalLog(
+        issuers,
+        settings.log_claims,
+        (settings.token_bytes, settings.kid_chars),
+        asyncio.get_running_loop().call_later,
+    )
     auth = JWTAuth(
         issuer=issuers,
         options=settings.options(redis_url=job.redis_url, seal_keys=job.seal_keys),
-        observer=PrometheusObserver(issuer.name for issuer in issuers),
+        observer=together(PrometheusObserver(issuer.name for issuer in issuers), FactsLog()),
+        on_refusal=refusals,
     )
     api = make_api(settings, auth)
 
@@ -71,6 +80,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
     await stop.wait()
     # The admin application first: its stop listeners need nothing, the other's close the runtime.
     clean = await drain(servers[::-1], settings.grace)
+    refusals.close()
     flush_all()  # processes of multiprocessing's fork server run no atexit
     return clean
 

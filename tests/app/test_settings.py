@@ -58,6 +58,8 @@ DEFAULTS = {
     "ADMIN_PORT": 9000,
     "WORKERS": available_cpus(),
     "GRACE": 25,
+    "LOG": "auto",
+    "LOG_CLAIMS": (),
 }
 
 WRONG = [

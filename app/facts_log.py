@@ -1,0 +1,106 @@
+"""keycache's facts → log lines: what an operator wants to read, and nothing about good tokens.
+
+Refused tokens are logged where the request is known (`app.web.refusals`).
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from keycache.events import (
+    Event,
+    KeySetInstalled,
+    Observer,
+    RecordRefused,
+    RefreshFailed,
+    SnapshotFailed,
+    StoreChanged,
+)
+
+logger = logging.getLogger("keycache.facts")
+
+Hears = Mapping[type[Event], Callable[[Any], None]]
+
+
+class Listener(Protocol):
+    """Who hears some kinds of facts, each with a function of its own."""
+
+    @property
+    def hears(self) -> Hears:
+        """What is called with which kind of fact."""
+        ...
+
+
+class FactsLog:
+    """Logs refreshes that failed, keys that changed, and a shared cache that comes and goes."""
+
+    def __init__(self) -> None:
+        self.hears: Hears = {
+            RefreshFailed: _refresh_failed,
+            KeySetInstalled: _installed,
+            RecordRefused: _record_refused,
+            SnapshotFailed: _snapshot_failed,
+            StoreChanged: _store_changed,
+        }
+
+
+def together(first: Listener, second: Listener) -> Observer:
+    """An Observer that tells both. A fact that only one of them hears costs one call, as before:
+    the two or three facts of an accepted token pay nothing for a log that does not want them.
+    """
+    hears = {**second.hears, **first.hears}
+    for kind in first.hears.keys() & second.hears.keys():
+        hears[kind] = _both(first.hears[kind], second.hears[kind])
+
+    def observe(event: Event, /) -> None:
+        hear = hears.get(type(event))
+        if hear is not None:
+            hear(event)
+
+    return observe
+
+
+def _both(one: Callable[[Any], None], other: Callable[[Any], None]) -> Callable[[Any], None]:
+    def hear(event: object) -> None:
+        one(event)
+        other(event)
+
+    return hear
+
+
+def _refresh_failed(event: RefreshFailed) -> None:
+    _say(logging.WARNING, "the keys could not be refreshed", **event._asdict())
+
+
+def _installed(event: KeySetInstalled) -> None:
+    if event.added or event.removed:
+        _say(
+            logging.INFO,
+            "the key set has changed",
+            issuer=event.issuer,
+            version=event.version,
+            keys=event.keys,
+            added=event.added,
+            removed=event.removed,
+            skipped=dict(Counter(map(str, event.skipped))),
+        )
+
+
+def _record_refused(event: RecordRefused) -> None:
+    _say(logging.WARNING, "a record in the shared cache was refused", **event._asdict())
+
+
+def _snapshot_failed(event: SnapshotFailed) -> None:
+    _say(logging.WARNING, "the snapshot could not be read or written", **event._asdict())
+
+
+def _store_changed(event: StoreChanged) -> None:
+    if event.up:
+        _say(logging.INFO, "the shared cache answers")
+    else:
+        _say(logging.WARNING, "the shared cache does not answer", details=event.details)
+
+
+def _say(level: int, message: str, **fields: object) -> None:
+    logger.log(level, message, extra={"fields": fields})
