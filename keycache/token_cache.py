@@ -29,7 +29,7 @@ class TokenCache:
     """At most `size` verified tokens; 0 keeps none. The oldest entry makes room for a new one."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self._entries: dict[bytes, Entry] = {}
 
     def __len__(self) -> int:
@@ -44,9 +44,9 @@ class TokenCache:
 
     def put(self, digest: bytes, verdict: Verdict, key: SigningKey, cache: KeyCache) -> None:
         """Remember the token of this digest, verified just now with a key of `cache`."""
-        if not self._size:
+        if not self.size:
             return
-        if len(self._entries) >= self._size:
+        if len(self._entries) >= self.size:
             del self._entries[next(iter(self._entries))]
         validity = verdict.validity
         self._entries[digest] = Entry(verdict.claims, validity.starts, validity.ends, key, cache)

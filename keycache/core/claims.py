@@ -39,10 +39,11 @@ class Claims(dict[str, Any]):
 
 def freeze(payload: Mapping[str, object]) -> Claims:
     """A payload as Claims, all the way down."""
-    for value in payload.values():
+    claims = Claims(payload)
+    for name, value in payload.items():
         if type(value) is dict or type(value) is list:
-            return Claims((name, _freeze(value)) for name, value in payload.items())
-    return Claims(payload)
+            dict.__setitem__(claims, name, _freeze(value))
+    return claims
 
 
 def _freeze(value: object) -> object:
