@@ -23,6 +23,7 @@ raise SystemExit(node.npm(["ci", "--loglevel=error"]))' >&2 ||
 set_up dev
 (install_npm tests/system/identity_provider) # the certified provider of the system tests
 (install_npm tests/differential/jose)        # whose verdicts are compared with ours
+(install_npm tests/ops/kubernetes_models)    # which judge the manifests of ops/kubernetes
 set_up_done
 
 cd "$root"
