@@ -100,7 +100,7 @@ BUDGET_LEFT = Gauge(
     "keycache_forced_refresh_budget",
     "Forced refreshes the fleet had left after the last one was asked for; it refills since then.",
     ("issuer",),
-    multiprocess_mode="mostrecent",
+    multiprocess_mode="livemostrecent",
 )
 WAITERS = Gauge(
     "keycache_waiters",

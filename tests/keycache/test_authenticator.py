@@ -539,7 +539,7 @@ async def test_new_keys_of_one_issuer_leave_the_tokens_of_the_other() -> None:
 async def test_stages_of_one_verification_in_sixty_four_are_reported() -> None:
     door = Door(tokens=0)
     door.publish(forge.jwk("ES256"))
-    for _ in range(2 * MEASURED):
+    for _ in range(2 * MEASURED + 1):
         await door.authenticator.authenticate(token())
     measured = [event for event in door.events if isinstance(event, Staged)]
     whole = [
@@ -547,7 +547,7 @@ async def test_stages_of_one_verification_in_sixty_four_are_reported() -> None:
         for event, after in pairwise(door.events)
         if isinstance(event, Staged) and isinstance(after, Verified)
     ]
-    assert (2, 2) == (len(measured), len(whole))
+    assert (3, 3) == (len(measured), len(whole))
     for stages, seconds in zip(measured, whole, strict=True):
         assert all(stage > 0 for stage in stages)
         assert sum(stages) <= seconds
