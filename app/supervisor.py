@@ -62,8 +62,8 @@ RESTART_ONLY = ("host", "port", "admin_host", "admin_port")
 class Supervisor:
     """Runs the service: `run()` returns the exit code when it has been stopped by a signal.
 
-    work: the workers' main function; preload: modules imported once for all of them. What the
-    settings name is what it starts with; a reload reads them with `Settings.load()`.
+    settings: those of the start; a reload takes what `Settings.load()` finds then. work:
+    the workers' main function; preload: modules imported once for all of them.
     """
 
     def __init__(self, settings: Settings, work: Work, preload: Sequence[str] = ()) -> None:
@@ -270,6 +270,8 @@ class Supervisor:
             self._rolling = False
             logger.info("the reload is over: %d workers serve", len(self._slots))
             systemd.notify("READY=1", self._status())
+            if self._reload_wanted:  # while this one was going on
+                self._roll()
 
     def _begin_reload(self) -> None:
         self._reload_wanted = False

@@ -159,6 +159,18 @@ def test_reload_takes_what_the_file_says_now(
     assert 3 == len(workers(service))
 
 
+def test_reload_wanted_during_a_reload_is_not_forgotten(
+    shared: Service, shared_config: Path
+) -> None:
+    written(shared_config)
+    before = len(endings(shared))
+    began = shared.log().count("reloading:")
+    shared.process.send_signal(signal.SIGHUP)
+    eventually(lambda: shared.log().count("reloading:") > began, RELOAD_SECONDS)
+    shared.process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(endings(shared)) == before + 2, RELOAD_SECONDS)
+
+
 def test_wrong_settings_change_nothing_and_are_said(shared: Service, shared_config: Path) -> None:
     before = set(workers(shared))
     written(shared_config, "ttl = 1\n", count=0)
