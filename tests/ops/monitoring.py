@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "ops" / "prometheus"
 GRAFANA = ROOT / "ops" / "grafana"
+RUNBOOK = ROOT / "ops" / "runbook.md"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 
 
@@ -70,3 +71,12 @@ def expressions(job: str) -> list[str]:
     for name, value in variables.items():
         written = [query.replace(name, value) for query in written]
     return written
+
+
+def diagnostics() -> list[str]:
+    """The commands with which the runbook has somebody look at the service, each once."""
+    text = RUNBOOK.read_text(encoding="utf-8").replace("\n", " ")
+    found = re.findall(r"`((?:curl -s|keycache) [^`]*)`", text)
+    [first] = re.findall(r"```sh\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
+    found += [line.partition("#")[0].strip() for line in first.splitlines()]
+    return sorted({command for command in found if command.startswith(("curl", "keycache"))})

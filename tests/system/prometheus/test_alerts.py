@@ -10,6 +10,8 @@ raises them is a host without CPU, which would hurt every other test too.
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,7 +24,7 @@ import pytest
 
 from app.demo.issuer import DemoIssuer
 from tests.conftest import needs
-from tests.ops.monitoring import expressions
+from tests.ops.monitoring import diagnostics, expressions
 from tests.system.fleet.conftest import QUICK
 from tests.system.fleet.servers import RedisServer
 from tests.system.processes import workers
@@ -72,13 +74,13 @@ class Senders(threading.Thread):
 
 
 class Watched(NamedTuple):
-    """What Prometheus watches. `snapshot` is where the healthy service keeps its snapshots."""
+    """What Prometheus watches. `settings` are those of the healthy service."""
 
     prometheus: Prometheus
     healthy: Service
     issuer: DemoIssuer
     redis: RedisServer
-    snapshot: Path
+    settings: dict[str, object]
 
     def firing(self, alert: str, job: str = "keycache") -> bool:
         expression = f'ALERTS{{alertname="{alert}",job="{job}",alertstate="firing"}}'
@@ -100,14 +102,13 @@ def watched(
 ) -> Iterator[Watched]:
     binary = needs("prometheus", "apt-get install prometheus", request.node.nodeid)
     folder = tmp_path_factory.mktemp("prometheus")
-    snapshot = folder / "snapshot"
     with (
         DemoIssuer(max_age=TTL) as issuer,
         DemoIssuer(max_age=TTL) as lost,
         RedisServer(folder / "redis") as redis,
         Service(
             folder / "healthy",
-            settings(issuer, WORKERS=4, REDIS_URL=redis.url, SNAPSHOT=snapshot),
+            theirs := settings(issuer, WORKERS=4, REDIS_URL=redis.url, SNAPSHOT=folder / "keys"),
         ) as healthy,
         Service(folder / "doomed", settings(lost, WORKERS=1)) as doomed,
         Prometheus(binary, folder / "data") as prometheus,
@@ -119,7 +120,7 @@ def watched(
         prometheus.scrape([healthy.admin], {DOOMED: [doomed.admin]})
         until(lambda: bool(prometheus.query(f'up{{job="{DOOMED}"}} == 1')), 20)
         lost.fail(503)
-        yield Watched(prometheus, healthy, issuer, redis, snapshot)
+        yield Watched(prometheus, healthy, issuer, redis, theirs)
 
 
 def test_healthy_service_under_load_raises_nothing(watched: Watched) -> None:
@@ -151,11 +152,12 @@ def test_planted_record_is_reported(watched: Watched) -> None:
 
 
 def test_snapshot_that_cannot_be_written_is_reported(watched: Watched) -> None:
-    aside = watched.snapshot.rename(watched.snapshot.with_name("aside"))
-    watched.snapshot.touch()  # a file where the directory was
+    folder = Path(str(watched.settings["SNAPSHOT"]))
+    aside = folder.rename(folder.with_name("aside"))
+    folder.touch()  # a file where the directory was
     watched.rises("KeycacheSnapshotFailing")
-    watched.snapshot.unlink()
-    aside.rename(watched.snapshot)
+    folder.unlink()
+    aside.rename(folder)
 
 
 def test_worker_that_hangs_is_behind(watched: Watched) -> None:
@@ -194,6 +196,24 @@ def test_issuer_that_is_lost_raises_one_alert_after_the_other(watched: Watched, 
 def test_every_query_of_a_dashboard_has_an_answer(watched: Watched, expression: str) -> None:
     values = [float(sample["value"][1]) for sample in watched.prometheus.query(expression)]
     assert [] != [value for value in values if not isnan(value)]
+
+
+@pytest.mark.parametrize("command", diagnostics())
+def test_every_command_of_the_runbook_says_something(watched: Watched, command: str) -> None:
+    program = command.split(maxsplit=1)[0]
+    if program == "keycache":
+        command = f"{sys.executable} -m app.cli.main {command.removeprefix('keycache ')}"
+    else:
+        needs(program, f"apt-get install {program}", f"the runbook's `{command}`")
+    settings = {f"KEYCACHE_{name}": str(value) for name, value in watched.settings.items()}
+    result = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        env=os.environ | settings | {"ADMIN": watched.healthy.admin},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, True) == (result.returncode, bool(result.stdout)), result.stderr
 
 
 def test_service_that_is_stopped_is_down(watched: Watched) -> None:
