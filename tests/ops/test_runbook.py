@@ -5,7 +5,7 @@ import re
 import pytest
 
 from app.cli.main import COMMANDS
-from app.settings import PREFIX, SETTING_NAMES
+from app.settings import CONFIG, PREFIX, SETTING_NAMES
 from keycache.errors import FetchCode, Reason, RecordCode
 from tests.ops.monitoring import ALERTS, RUNBOOK, asked, diagnostics, exported
 
@@ -34,7 +34,7 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_every_setting_command_and_metric_in_it_exists() -> None:
-    settings = {PREFIX + name.upper() for name in SETTING_NAMES}
+    settings = {PREFIX + name.upper() for name in SETTING_NAMES} | {CONFIG}
     assert set() == set(re.findall(rf"`({PREFIX}[A-Z_]+)`", TEXT)) - settings
     commands = {command.split()[1] for command in diagnostics() if command.startswith("keycache")}
     assert set() == commands - set(COMMANDS)
