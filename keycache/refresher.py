@@ -45,6 +45,9 @@ from keycache.issuer import Issuer
 
 _CANNOT_KNOW = "The issuer's keys cannot be asked for at the moment."
 
+AT_ONCE = 0.01
+"""Seconds until the next turn when there is something newer to look at; never none at all."""
+
 PATIENCE = 0.6
 """Seconds until a store that failed once is asked again: a little more than its client's pause."""
 
@@ -286,7 +289,7 @@ class Refresher:
     def _refused(self, cause: Cause, refusal: Refusal) -> Turn:
         result = refusal.why
         if result is Result.SHARED:
-            return Turn(None, 0.0)
+            return Turn(None, AT_ONCE)
         self._observer(Refreshed(self._issuer.name, cause, result, 0.0))
         if result is Result.HELD:
             urgent = self._cache.waiting or cause is Cause.COLD
@@ -317,7 +320,7 @@ class Refresher:
                 store_failure = error  # ours is still the newest that we know of
         if not kept:
             self._report(cause, Result.SUPERSEDED, started)
-            return Turn(Result.SUPERSEDED, 0.0)
+            return Turn(Result.SUPERSEDED, AT_ONCE)
         self._install(fresh)
         await self._keep(record)
         result = Result.NOT_MODIFIED if answer.document is None else Result.FETCHED

@@ -24,7 +24,7 @@ from keycache.events import (
 )
 from keycache.interfaces import Answer, Fetcher, Grant, Refusal
 from keycache.issuer import Issuer, KeySource
-from keycache.refresher import WHILE_HELD, Turn
+from keycache.refresher import AT_ONCE, WHILE_HELD, Turn
 from tests.keycache.parts import (
     LEASE,
     POLL,
@@ -200,7 +200,7 @@ async def test_nobody_fetches_what_was_saved_since_they_looked() -> None:
     fleet = Fleet()
     first = fleet.worker("first")
     second = fleet.worker("second", lease=Late(first))
-    assert Turn(None, 0.0) == await second.turn()
+    assert Turn(None, AT_ONCE) == await second.turn()
     assert Result.SHARED is (await second.turn()).result
     assert ["first"] == fleet.fetches
 

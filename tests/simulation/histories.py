@@ -7,7 +7,7 @@ from multiprocessing import get_context
 from tests.simulation.loop import run
 from tests.simulation.world import BrokenError, World
 
-MINUTES = 3.0
+MINUTES = 2.0
 
 
 async def _play(seed: int) -> None:

@@ -189,7 +189,10 @@ def _no_poll() -> Iterator[None]:
     look = Refresher._look
 
     async def lazy(self: Refresher) -> bool:
-        return await look(self) if self._cache.held is None or self._cache.waiting else False
+        if self._cache.held is None or self._cache.waiting:
+            return await look(self)
+        self._seen = 2**53
+        return False
 
     with patch.object(Refresher, "_look", lazy):
         yield

@@ -285,13 +285,13 @@ class World:
             act: weight for act, weight in ACTIONS.items() if not (self.calm and act in HARM)
         }
         while self._loop.time() < self.seconds:
-            long = self.rng.random() < 0.004  # long enough to become due, stale or dead
+            long = self.rng.random() < 0.003  # long enough to become due, stale or dead
             pause = self.rng.uniform(60, 4500) if long else self.rng.expovariate(1 / 2.0)
             self.seconds += pause if long else 0.0
             await asyncio.sleep(pause)
             self.rng.choices(list(actions), weights=list(actions.values()))[0](self)
             self.check()
-        if self.rng.random() < 0.1:
+        if self.rng.random() < 0.05:
             await self._outlast_the_keys()
         await self._heal()
 
