@@ -38,11 +38,23 @@ def _opened(pid: int) -> set[str]:
     return found
 
 
+def _parent(pid: int) -> int:
+    """The process that started this one; 0 when it has ended, see proc_pid_stat(5)."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def workers(service: Service) -> list[int]:
-    """The processes that accept requests for this service."""
+    """The processes that accept requests for this service.
+
+    Its forkserver, a child of the supervisor, holds the socket too while it starts a worker.
+    """
     everybody = (int(process.name) for process in Path("/proc").glob("[0-9]*"))
     sockets = _sockets(LISTENING, local=urlsplit(service.url).port)
-    return [pid for pid in _holders(everybody, sockets) if pid != service.process.pid]
+    supervisor = service.process.pid
+    return [pid for pid in _holders(everybody, sockets) if supervisor not in (pid, _parent(pid))]
 
 
 def connected_to(pids: Iterable[int], port: int) -> list[int]:
