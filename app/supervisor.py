@@ -141,10 +141,20 @@ class Supervisor:
         slot.grace = self._settings.grace
         slot.report, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=self._work, args=(job, sender), name=slot.name)
-        with _signals_held():
-            process.start()
-        sender.close()
         slot.lives.started(time.monotonic())
+        try:
+            with _signals_held():
+                process.start()
+        except (OSError, EOFError) as error:
+            # The forkserver died under it; the next start makes a new one.
+            slot.report.close()
+            slot.report = None
+            pause = slot.lives.ended(time.monotonic())
+            why = type(error).__name__
+            logger.warning("%s could not be started (%s); again in %g s", slot.name, why, pause)
+            return
+        finally:
+            sender.close()
         try:
             slot.worker = Worker(process, os.pidfd_open(process.pid or 0))
         except ProcessLookupError:  # it has ended already, and its report says so

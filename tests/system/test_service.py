@@ -238,6 +238,21 @@ def test_service_goes_on_when_its_helpers_are_killed(service: Service, issuer: D
     assert service.stop() == 0
 
 
+def test_service_survives_a_forkserver_that_dies_while_it_starts_a_worker(
+    service: Service, issuer: DemoIssuer
+) -> None:
+    workers = workers_of(service)
+    forkserver = parent(workers[0])
+    os.kill(forkserver, signal.SIGSTOP)  # so that the start is under way when it dies
+    os.kill(workers[0], signal.SIGKILL)
+    eventually(lambda: "starting it again" in service.log(), 5)
+    time.sleep(0.2)  # the supervisor waits for the forkserver's answer by now
+    os.kill(forkserver, signal.SIGKILL)
+    eventually(lambda: "is ready (pid" in service.log(), 20)
+    assert request(service.url, "/protected", issuer.mint()).status == 200
+    assert service.stop() == 0
+
+
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
