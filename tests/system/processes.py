@@ -1,6 +1,8 @@
 """Which process has which TCP connection: what /proc says of the workers, from outside."""
 
 import http.client
+import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,7 +68,8 @@ def connected_to(pids: Iterable[int], port: int) -> list[int]:
 def connections_to_every_worker(service: Service) -> Iterator[list[http.client.HTTPConnection]]:
     """An open connection to each worker of this service, until the block ends.
 
-    The workers race to accept, so more are made than are needed.
+    On a quiet machine the same worker is always the first to accept; so whoever has one is stopped
+    until the others have theirs.
     """
     where = urlsplit(service.url)
     pids = workers(service)
@@ -77,11 +80,21 @@ def connections_to_every_worker(service: Service) -> Iterator[list[http.client.H
             assert len(made) < CONNECTIONS, "no connection reached some worker"
             made.append(http.client.HTTPConnection(where.netloc, timeout=15))
             made[-1].connect()
-            found.setdefault(_acceptor(made[-1], pids), made[-1])
+            worker = _acceptor(made[-1], pids)
+            found.setdefault(worker, made[-1])
+            os.kill(worker, signal.SIGSTOP)
+        _let_go_on(found)
         yield list(found.values())
     finally:
+        _let_go_on(found)
         for connection in made:
             connection.close()
+
+
+def _let_go_on(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _acceptor(connection: http.client.HTTPConnection, pids: list[int]) -> int:
