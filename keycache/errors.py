@@ -22,6 +22,7 @@ class Reason(StrEnum):
     # The request itself (400, RFC 6750 section 3.1 `invalid_request`).
     MALFORMED_HEADER = "malformed_header"
     MULTIPLE_TOKENS = "multiple_tokens"
+    AMBIGUOUS_PATH = "ambiguous_path"
     # The token (401, `invalid_token`).
     NO_TOKEN = "no_token"
     TOO_LARGE = "too_large"
@@ -38,8 +39,12 @@ class Reason(StrEnum):
     WRONG_AUDIENCE = "wrong_audience"
     MISSING_CLAIM = "missing_claim"
     INVALID_CLAIM = "invalid_claim"
+    REVOKED = "revoked"
     # What the token allows (403, `insufficient_scope`).
     INSUFFICIENT_SCOPE = "insufficient_scope"
+    FORBIDDEN = "forbidden"
+    # What nobody is allowed (403, no challenge: no token would help).
+    NO_RULE = "no_rule"
 
 
 class KeycacheError(Exception):

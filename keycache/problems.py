@@ -38,8 +38,13 @@ def problem(error: KeycacheError, realm: str) -> Problem:
     if error.reason is Reason.NO_TOKEN:
         # Section 3.1: no error code when the request lacks any authentication information.
         return Problem(401, _challenge(challenge), {"error": "No token provided"})
+    if error.reason is Reason.NO_RULE:
+        # Nothing to ask for: whatever token is sent, the answer is the same.
+        body = {"error": "Forbidden", "reason": str(error.reason), "details": error.details}
+        return Problem(403, dict(_NOT_STORED), body)
     status, code, title = _ANSWERS.get(error.reason, (401, "invalid_token", "Invalid token"))
-    challenge += f', error="{code}", error_description="{error.details}"'
+    described = _UNQUOTABLE.sub("?", error.details)  # the name of a claim may hold anything
+    challenge += f', error="{code}", error_description="{described}"'
     if error.scope:
         challenge += f', scope="{error.scope}"'
     body = {"error": title, "reason": str(error.reason), "details": error.details}
@@ -67,6 +72,7 @@ def _challenge(value: str) -> dict[str, str]:
     return {"WWW-Authenticate": value, **_NOT_STORED}
 
 
+_UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 _SCOPE = re.compile(r"[!#-\[\]-~]+")
 
 _NOT_STORED = {"Cache-Control": "no-store"}
@@ -75,5 +81,9 @@ _NOT_STORED = {"Cache-Control": "no-store"}
 _ANSWERS = {
     Reason.MALFORMED_HEADER: (400, "invalid_request", "Invalid request"),
     Reason.MULTIPLE_TOKENS: (400, "invalid_request", "Invalid request"),
+    Reason.AMBIGUOUS_PATH: (400, "invalid_request", "Invalid request"),
     Reason.INSUFFICIENT_SCOPE: (403, "insufficient_scope", "Insufficient scope"),
+    # Section 3.1: "requires higher privileges than provided by the access token", of which a scope
+    # is only one kind.
+    Reason.FORBIDDEN: (403, "insufficient_scope", "Forbidden"),
 }

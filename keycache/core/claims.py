@@ -4,7 +4,7 @@ A claim of the wrong JSON type is refused, never treated as absent (compare GHSA
 where an `exp` that was a string switched the check off).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from keycache.core.token import Header
 from keycache.errors import Reason, TokenError
 from keycache.issuer import Issuer
+from keycache.predicates import ClaimPath, look_up
 
 LATEST = 253402300799  # the end of the year 9999: later is a mistake, often milliseconds
 _ALWAYS = float("-inf")
@@ -102,13 +103,15 @@ def check_times(payload: Mapping[str, object], leeway: float, now: float) -> Val
     return Validity(starts, ends)
 
 
-def scopes(claims: Mapping[str, object]) -> frozenset[str]:
-    """The scopes a token grants: RFC 9068 section 2.2.3 `scope`, or the common `scp`, as a string
-    separated by spaces or as a list of strings; anything else grants nothing.
+def scopes(
+    claims: Mapping[str, object], paths: Iterable[ClaimPath] = (("scope",), ("scp",))
+) -> frozenset[str]:
+    """The scopes a token grants, by the paths of the claims that do (`Issuer.scope_paths`), as a
+    string separated by spaces or as a list of strings; anything else grants nothing.
     """
     granted: set[str] = set()
-    for name in ("scope", "scp"):
-        value = claims.get(name)
+    for path in paths:
+        value = look_up(claims, path)
         if isinstance(value, str):
             granted.update(value.split())
         elif isinstance(value, list | tuple):
