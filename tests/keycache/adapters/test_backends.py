@@ -15,7 +15,7 @@ from keycache.adapters.redis_lease import RedisLease
 from keycache.adapters.redis_names import Names, names
 from keycache.adapters.redis_store import RedisStore
 from keycache.core.budget import Limits
-from keycache.core.record import MAX_BYTES
+from keycache.core.seal import MAX_BYTES
 from keycache.events import Cause, Result, ignore
 from keycache.interfaces import Grant, Lease, Refusal, Store
 from keycache.issuer import Issuer, KeySource

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycache.core.record import MAX_BYTES, Record, seal, unseal
+from keycache.core.record import Record, seal, unseal
+from keycache.core.seal import MAX_BYTES
 from keycache.errors import RecordError
 from keycache.issuer import KeySource
 
