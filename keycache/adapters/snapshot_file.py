@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from keycache.core.record import MAX_BYTES
+from keycache.core.seal import MAX_BYTES
 from keycache.issuer import KeySource
 
 
