@@ -41,6 +41,17 @@ class Trusted(NamedTuple):
     cache: KeyCache
 
 
+class _Asking(NamedTuple):
+    """A token whose key is to be asked for. started, parsed: when, for the measurements."""
+
+    token: UnverifiedToken
+    issuer: Issuer
+    cache: KeyCache
+    digest: bytes
+    started: float
+    parsed: float
+
+
 class Authenticator:
     """Decides about tokens. trusted: by exact `iss`. token_bytes, kid_chars: limits of size."""
 
@@ -64,6 +75,18 @@ class Authenticator:
 
     async def authenticate(self, text: str) -> Claims:
         """The claims of this token. Raises TokenError, or UnavailableError when nobody can know."""
+        found = self._decide(text)
+        return await self._ask(found) if isinstance(found, _Asking) else found
+
+    def known(self, text: str) -> Claims | None:
+        """What `authenticate` says, when it need not wait; None, and nothing has happened, when it
+        must. Raises TokenError.
+        """
+        found = self._decide(text)
+        return None if isinstance(found, _Asking) else found
+
+    def _decide(self, text: str) -> Claims | _Asking:
+        """The claims, or, when only waiting can tell, what is to be asked. Raises TokenError."""
         started = perf_counter()
         now = self._clock.now()
         digest = token_digest(text) if self._tokens.size else b""
@@ -81,29 +104,44 @@ class Authenticator:
             seconds = perf_counter() - started
             self._observer(Rejected(None, error.reason, Path.MEMORY, seconds))
             raise
-        path = Path.MEMORY
+        asking = _Asking(token, issuer, cache, digest, started, parsed)
         try:
             _check_header(token.header, issuer)
             found = cache.peek(token.header.kid, token.header.alg, now)
             if found is None:
                 check_times(token.payload, issuer.leeway, now)
-                path = Path.WAITED
-                found = await self._wait(cache, token.header)
-                now = self._clock.now()
-            elif isinstance(found, SigningKey):
+                return asking
+            if isinstance(found, SigningKey):
                 self._observer(LookedUp(issuer.name, Tier.MEMORY))
-            key = _usable(found)
-            if self._unmeasured:
-                self._unmeasured -= 1
-                verdict = verify(token, key, issuer, now)
-            else:
-                verdict = self._measured(token, key, issuer, now, (started, parsed))
+            return self._verify(asking, found, now, Path.MEMORY)
         except TokenError as error:
-            self._observer(Rejected(issuer.name, error.reason, path, perf_counter() - started))
+            seconds = perf_counter() - started
+            self._observer(Rejected(issuer.name, error.reason, Path.MEMORY, seconds))
+            raise
+
+    async def _ask(self, asking: _Asking) -> Claims:
+        """Wait for the key. Raises TokenError, UnavailableError."""
+        name, started = asking.issuer.name, asking.started
+        try:
+            found = await self._wait(asking.cache, asking.token.header)
+            return self._verify(asking, found, self._clock.now(), Path.WAITED)
+        except TokenError as error:
+            seconds = perf_counter() - started
+            self._observer(Rejected(name, error.reason, Path.WAITED, seconds))
             raise
         except UnavailableError:
-            self._observer(Unverifiable(issuer.name, path, perf_counter() - started))
+            self._observer(Unverifiable(name, Path.WAITED, perf_counter() - started))
             raise
+
+    def _verify(self, asking: _Asking, found: SigningKey | Miss, now: float, path: Path) -> Claims:
+        """The claims of a token, with the key that was found for it. Raises TokenError."""
+        token, issuer, cache, digest, started, parsed = asking
+        key = _usable(found)
+        if self._unmeasured:
+            self._unmeasured -= 1
+            verdict = verify(token, key, issuer, now)
+        else:
+            verdict = self._measured(token, key, issuer, now, (started, parsed))
         self._tokens.put(digest, verdict, key, cache)
         self._observer(Verified(issuer.name, path, perf_counter() - started))
         return verdict.claims

@@ -181,6 +181,28 @@ async def test_token_that_had_to_wait_is_accepted_and_says_so() -> None:
 
 
 @virtual
+async def test_known_token_is_decided_without_a_coroutine_as_with_one() -> None:
+    door, twin = Door(), Door()
+    for each in (door, twin):
+        each.publish(forge.jwk("ES256"))
+    good, bad = token(), token(aud="somebody else")
+    claims = [door.authenticator.known(good), door.authenticator.known(good)]
+    assert [at_once(twin.authenticator.authenticate(good)) for _ in range(2)] == claims
+    with pytest.raises(TokenError) as refused:
+        door.authenticator.known(bad)
+    assert (Reason.WRONG_AUDIENCE, twin.verdict(bad)) == (refused.value.reason,) * 2
+    assert twin.outcomes() == door.outcomes()
+    assert twin.tiers() == door.tiers()
+
+
+@virtual
+async def test_token_whose_key_is_not_known_has_no_answer_at_once_and_no_effect() -> None:
+    door = Door()
+    assert door.authenticator.known(token()) is None
+    assert [] == door.events
+
+
+@virtual
 async def test_token_without_kid_is_accepted_where_the_only_key_that_fits_may_be_taken() -> None:
     door = Door(forge.issuer(kid_optional=True))
     door.publish(forge.jwk("ES256"), forge.jwk("EdDSA"))
