@@ -35,7 +35,7 @@ from keycache.core.keys import SigningKey, SkippedKey
 from keycache.core.record import unseal
 from keycache.errors import ConfigurationError, StoreError, UnavailableError
 from keycache.events import Observer, Result, ignore
-from keycache.interfaces import Lease, Store
+from keycache.interfaces import Clock, Lease, Store
 from keycache.issuer import Issuer, KeySource
 from keycache.refresher import Policy, Refresher
 from keycache.token_cache import TokenCache
@@ -160,15 +160,19 @@ class Runtime:
     """All that one process needs to verify tokens of these issuers.
 
     Raises ConfigurationError for two issuers of one name or one `iss`, and for a Redis URL that
-    cannot be used.
+    cannot be used. clock: another one than the host's, for tests.
     """
 
     def __init__(
-        self, issuers: Sequence[Issuer], options: Options, observer: Observer = ignore
+        self,
+        issuers: Sequence[Issuer],
+        options: Options,
+        observer: Observer = ignore,
+        clock: Clock | None = None,
     ) -> None:
         check_distinct(issuers)
         self._options = options
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._redis: RedisClient | None = None
         local = MemoryBackend(self._clock, options.limits, options.lease, random)
         self._store: Store = local

@@ -11,9 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.demo.issuer import DemoIssuer
+from app.demo.issuer import ALGORITHMS, DemoIssuer
 from app.demo.service import Service
-from app.demo.signing import ALGORITHMS
 from metrics.exposition import parse
 
 REFRESH = 1.0  # seconds between two looks at the metrics

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from app.demo.issuer import DemoIssuer
+from app.demo.issuer import ALGORITHMS, DemoIssuer
 from app.demo.service import Reply, Service, command_line, environment
-from app.demo.signing import ALGORITHMS
 from metrics.exposition import parse
 
 AT_ONCE = 20  # requests, each on a connection of its own, so that every worker gets some

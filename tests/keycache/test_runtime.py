@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.demo.issuer import DemoIssuer
-from app.demo.signing import ALGORITHMS, new_key, public_jwk
+from app.demo.issuer import ALGORITHMS, DemoIssuer
 from keycache.core.budget import Limits
 from keycache.core.decision import Age
 from keycache.core.keys import SkippedKey, SkipReason
@@ -28,6 +27,7 @@ from keycache.errors import (
 from keycache.events import Event, Path, Result, StoreChanged, Verified
 from keycache.issuer import Issuer
 from keycache.runtime import IssuerHealth, Options, Runtime, probe, probe_store
+from keycache.testing.signing import new_key, public_jwk
 from tests.keycache.parts import at_once
 
 SEAL_KEY = b"s" * 32

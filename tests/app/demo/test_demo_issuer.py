@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import jwt
 import pytest
 
-from app.demo.issuer import DISCOVERY_PATH, JWKS_PATH, DemoIssuer
-from app.demo.signing import ALGORITHMS
+from app.demo.issuer import ALGORITHMS, DISCOVERY_PATH, JWKS_PATH, DemoIssuer
 
 
 @pytest.fixture

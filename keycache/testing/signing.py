@@ -1,4 +1,4 @@
-"""The demo issuer's keys: made, published as JWKs, and used to sign."""
+"""The fake issuer's keys: made, published as JWKs, and used to sign."""
 
 import secrets
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-ALGORITHMS = ("RS256", "ES256", "EdDSA")
+_CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -30,17 +30,16 @@ def new_kid(alg: str) -> str:
 
 
 def new_key(alg: str) -> SigningKey:
-    """Make a key for one of `ALGORITHMS`. Raises KeyError for any other."""
+    """Make a key for an algorithm, one of `keycache.issuer.POSSIBLE_ALGORITHMS`. Raises KeyError
+    for any other.
+    """
     private: PrivateKey
-    match alg:
-        case "RS256":
-            private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        case "ES256":
-            private = ec.generate_private_key(ec.SECP256R1())
-        case "EdDSA":
-            private = ed25519.Ed25519PrivateKey.generate()
-        case _:
-            raise KeyError(alg)
+    if alg.startswith(("RS", "PS")):
+        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    elif alg.startswith("Ed"):
+        private = ed25519.Ed25519PrivateKey.generate()
+    else:
+        private = ec.generate_private_key(_CURVES[alg])
     return SigningKey(new_kid(alg), alg, private)
 
 
