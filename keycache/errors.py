@@ -23,6 +23,7 @@ class Reason(StrEnum):
     MALFORMED_HEADER = "malformed_header"
     MULTIPLE_TOKENS = "multiple_tokens"
     AMBIGUOUS_PATH = "ambiguous_path"
+    UNKNOWN_REQUEST = "unknown_request"  # a proxy does not say clearly what it asks about
     # The token (401, `invalid_token`).
     NO_TOKEN = "no_token"
     TOO_LARGE = "too_large"
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden"
     # What nobody is allowed (403, no challenge: no token would help).
     NO_RULE = "no_rule"
+    UNTRUSTED_PROXY = "untrusted_proxy"
 
 
 class KeycacheError(Exception):

@@ -38,7 +38,7 @@ def problem(error: KeycacheError, realm: str) -> Problem:
     if error.reason is Reason.NO_TOKEN:
         # Section 3.1: no error code when the request lacks any authentication information.
         return Problem(401, _challenge(challenge), {"error": "No token provided"})
-    if error.reason is Reason.NO_RULE:
+    if error.reason in (Reason.NO_RULE, Reason.UNTRUSTED_PROXY):
         # Nothing to ask for: whatever token is sent, the answer is the same.
         body = {"error": "Forbidden", "reason": str(error.reason), "details": error.details}
         return Problem(403, dict(_NOT_STORED), body)
@@ -82,6 +82,7 @@ _ANSWERS = {
     Reason.MALFORMED_HEADER: (400, "invalid_request", "Invalid request"),
     Reason.MULTIPLE_TOKENS: (400, "invalid_request", "Invalid request"),
     Reason.AMBIGUOUS_PATH: (400, "invalid_request", "Invalid request"),
+    Reason.UNKNOWN_REQUEST: (400, "invalid_request", "Invalid request"),
     Reason.INSUFFICIENT_SCOPE: (403, "insufficient_scope", "Insufficient scope"),
     # Section 3.1: "requires higher privileges than provided by the access token", of which a scope
     # is only one kind.

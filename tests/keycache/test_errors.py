@@ -37,6 +37,8 @@ def test_reasons_are_the_words_that_others_depend_on() -> None:
     assert [
         "malformed_header",
         "multiple_tokens",
+        "ambiguous_path",
+        "unknown_request",
         "no_token",
         "too_large",
         "malformed",
@@ -52,7 +54,11 @@ def test_reasons_are_the_words_that_others_depend_on() -> None:
         "wrong_audience",
         "missing_claim",
         "invalid_claim",
+        "revoked",
         "insufficient_scope",
+        "forbidden",
+        "no_rule",
+        "untrusted_proxy",
     ] == list(Reason)
 
 

@@ -18,7 +18,12 @@ from keycache.errors import (
 )
 from keycache.problems import Problem, check_realm, check_scopes, problem
 
-BAD_REQUEST = {Reason.MALFORMED_HEADER, Reason.MULTIPLE_TOKENS}
+BAD_REQUEST = {
+    *(Reason.MALFORMED_HEADER, Reason.MULTIPLE_TOKENS),
+    *(Reason.AMBIGUOUS_PATH, Reason.UNKNOWN_REQUEST),
+}
+TOO_LITTLE = {Reason.INSUFFICIENT_SCOPE, Reason.FORBIDDEN}
+HOPELESS = {Reason.NO_RULE, Reason.UNTRUSTED_PROXY}
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -116,12 +121,20 @@ def test_retry_after_is_whole_seconds_rounded_up_and_at_least_1(seconds: float, 
     assert sent == problem(UnavailableError("", retry_after=seconds), "api").headers["Retry-After"]
 
 
-@pytest.mark.parametrize("reason", sorted(set(Reason) - BAD_REQUEST - {Reason.INSUFFICIENT_SCOPE}))
+@pytest.mark.parametrize("reason", sorted(HOPELESS))
+def test_what_no_token_would_change_is_403_without_a_challenge(reason: Reason) -> None:
+    answer = problem(TokenError(reason, "No."), "api")
+
+    body = {"error": "Forbidden", "reason": str(reason), "details": "No."}
+    assert Problem(403, NO_STORE, body) == answer
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - BAD_REQUEST - TOO_LITTLE - HOPELESS))
 def test_every_other_reason_is_401(reason: Reason) -> None:
     assert 401 == problem(TokenError(reason, "No."), "api").status
 
 
-@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("reason", sorted(set(Reason) - HOPELESS))
 def test_challenge_is_one_field_of_quoted_strings(reason: Reason) -> None:
     header = problem(TokenError(reason, "No."), "api").headers["WWW-Authenticate"]
 
