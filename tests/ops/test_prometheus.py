@@ -19,8 +19,8 @@ from tests.ops.monitoring import (
 CASES = ("alerts.test.yml", "alerts-slow.test.yml")
 
 
-def promtool(request: pytest.FixtureRequest, *words: str) -> subprocess.CompletedProcess[str]:
-    binary = needs("promtool", "apt-get install prometheus", request.node.nodeid)
+def promtool(*words: str) -> subprocess.CompletedProcess[str]:
+    binary = needs("promtool", "apt-get install prometheus")
     return subprocess.run(
         [binary, *words], cwd=PROMETHEUS, capture_output=True, text=True, check=False
     )
@@ -29,16 +29,14 @@ def promtool(request: pytest.FixtureRequest, *words: str) -> subprocess.Complete
 @pytest.mark.parametrize(
     "words", [("config", "prometheus.yml"), ("rules", "rules.yml"), ("rules", "alerts.yml")]
 )
-def test_prometheus_takes_the_file(request: pytest.FixtureRequest, words: tuple[str, str]) -> None:
-    result = promtool(request, "check", *words)
+def test_prometheus_takes_the_file(words: tuple[str, str]) -> None:
+    result = promtool("check", *words)
     assert 0 == result.returncode, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("file", CASES)
-def test_alerts_fire_and_are_silent_on_the_samples(
-    request: pytest.FixtureRequest, file: str
-) -> None:
-    result = promtool(request, "test", "rules", file)
+def test_alerts_fire_and_are_silent_on_the_samples(file: str) -> None:
+    result = promtool("test", "rules", file)
     assert 0 == result.returncode, result.stdout + result.stderr
 
 

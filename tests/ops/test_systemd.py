@@ -22,8 +22,8 @@ def value(name: str) -> str:
 
 
 @pytest.fixture
-def analyze(request: pytest.FixtureRequest) -> str:
-    return needs("systemd-analyze", "apt-get install systemd", request.node.nodeid)
+def analyze() -> str:
+    return needs("systemd-analyze", "apt-get install systemd")
 
 
 def test_systemd_finds_nothing_wrong(analyze: str, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ async def make(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterato
         url = servers.get(str(get_binary_path())).url
     elif request.param == "redis":
         remedy = "apt-get install redis-server"
-        url = servers.get(needs("redis-server", remedy, request.node.nodeid)).url
+        url = servers.get(needs("redis-server", remedy)).url
     make = Make(url)
     yield make
     await make.aclose()

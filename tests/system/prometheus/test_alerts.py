@@ -97,10 +97,8 @@ def settings(issuer: DemoIssuer, **others: object) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def watched(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Watched]:
-    binary = needs("prometheus", "apt-get install prometheus", request.node.nodeid)
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    binary = needs("prometheus", "apt-get install prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     with (
         DemoIssuer(max_age=TTL) as issuer,
@@ -204,7 +202,7 @@ def test_every_command_of_the_runbook_says_something(watched: Watched, command: 
     if program == "keycache":
         command = f"{sys.executable} -m app.cli.main {command.removeprefix('keycache ')}"
     else:
-        needs(program, f"apt-get install {program}", f"the runbook's `{command}`")
+        needs(program, f"apt-get install {program}")
     settings = {f"KEYCACHE_{name}": str(value) for name, value in watched.settings.items()}
     result = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],

@@ -87,25 +87,22 @@ def proxy(
     keycache: Service,
     api: Recorder,
     running: tuple[ExitStack, dict[str, Proxy]],
-    request: pytest.FixtureRequest,
 ) -> Proxy:
     """The proxy in front of the API, asking keycache; one process for many tests."""
     stack, proxies = running
     if kind not in proxies:
-        made = Proxy(kind, [port(keycache)], api.port, request.node.nodeid)
+        made = Proxy(kind, [port(keycache)], api.port)
         proxies[kind] = stack.enter_context(made).wait_until_ready()
     return proxies[kind]
 
 
 @pytest.fixture
-def proxy_that_asks(
-    kind: str, api: Recorder, request: pytest.FixtureRequest
-) -> Iterator[Callable[[Sequence[int]], Proxy]]:
+def proxy_that_asks(kind: str, api: Recorder) -> Iterator[Callable[[Sequence[int]], Proxy]]:
     """Starts the proxy with verifiers on these ports."""
     with ExitStack() as stack:
 
         def start(verifiers: Sequence[int]) -> Proxy:
-            made = Proxy(kind, verifiers, api.port, request.node.nodeid)
+            made = Proxy(kind, verifiers, api.port)
             return stack.enter_context(made).wait_until_ready()
 
         yield start

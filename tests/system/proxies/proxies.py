@@ -45,9 +45,9 @@ class Kind(NamedTuple):
 class Proxy:
     """One running proxy, inside a `with` block."""
 
-    def __init__(self, name: str, verifiers: Sequence[int], api: int, test: str) -> None:
+    def __init__(self, name: str, verifiers: Sequence[int], api: int) -> None:
         kind = KINDS[name]
-        program = needs(shutil.which(name, path=_PATH) or name, kind.remedy, test)
+        program = needs(shutil.which(name, path=_PATH) or name, kind.remedy)
         # Not pytest's directory: workers of nginx may be another user.
         self._directory = tempfile.TemporaryDirectory(prefix=f"keycache-{name}-", dir="/tmp")
         directory = Path(self._directory.name)
