@@ -1,18 +1,7 @@
-"""Rules: which requests need which token, by method and path; the first rule that matches decides.
-
-A path can be read in more than one way: `/api/%2e%2e/admin` is below `/api` for one server and
-`/admin` for the next. Whoever stands behind us may read it in any of them. So a path that looks odd
-is not normalised, which would choose one reading; all readings that servers are known to have are
-made of it, and unless every one of them chooses the same rule, the request is refused.
-
-Rules are chosen from a trie of path segments, one for each method, so that their number matters
-little. What a table of rules cannot mean is refused when it is made: a rule that no request can
-reach, and two rules of which neither is the more specific one and which ask for different things of
-the same request.
-"""
+"""The values that rules are made of; each is immutable, and refuses what it cannot mean."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -165,37 +154,18 @@ class Rule:
     access: Access = Access.REQUIRED
     requirement: Requirement = NOTHING_MORE
     sources: tuple[str, ...] = ()
+    all_methods: frozenset[str] = field(init=False, repr=False, compare=False)  # with HEAD
 
     def __post_init__(self) -> None:
         if not all(isinstance(value, tuple) for value in (self.methods, self.sources)):
             raise ConfigurationError(["methods, sources: each must be a tuple of strings"])
+        head = ("HEAD",) if "GET" in self.methods else ()
+        object.__setattr__(self, "all_methods", frozenset((*self.methods, *head)))
+
+    @property
+    def asks(self) -> tuple[object, ...]:
+        """What it means for the requests that it matches."""
+        return (self.access, self.requirement, self.sources)
 
     def __str__(self) -> str:
         return f"{','.join(self.methods)} {self.path}".lstrip()
-
-
-class RuleTable:
-    """Rules in their order, of which the first that matches a request is chosen.
-
-    issuers, sources: what there is, for the rules to name. Raises ConfigurationError, with every
-    problem, each naming its rules by number (from 1) and path.
-    """
-
-    def __init__(
-        self,
-        rules: Sequence[Rule],
-        *,
-        issuers: Sequence[Issuer],
-        sources: Sequence[TokenSource] = (AUTHORIZATION,),
-    ) -> None:
-        self.rules = tuple(rules)
-        self.issuers = {issuer.issuer: issuer for issuer in issuers}
-        self.sources = tuple(sources)
-
-    def choose(self, method: str, path: str) -> Rule | None:
-        """The rule of a request; None when there is none, and the request must be refused.
-
-        path: as it was sent, without the query. Raises TokenError (ambiguous_path) when another
-        reading of the path would choose otherwise.
-        """
-        raise NotImplementedError
