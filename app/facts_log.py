@@ -14,6 +14,7 @@ from keycache.events import (
     Observer,
     RecordRefused,
     RefreshFailed,
+    RevocationsRead,
     SnapshotFailed,
     StoreChanged,
 )
@@ -33,7 +34,9 @@ class Listener(Protocol):
 
 
 class FactsLog:
-    """Logs refreshes that failed, keys that changed, and a shared cache that comes and goes."""
+    """Logs refreshes that failed, keys that changed, tokens that were revoked, and a shared cache
+    that comes and goes.
+    """
 
     def __init__(self) -> None:
         self.hears: Hears = {
@@ -41,6 +44,7 @@ class FactsLog:
             KeySetInstalled: _installed,
             RecordRefused: _record_refused,
             SnapshotFailed: _snapshot_failed,
+            RevocationsRead: _revocations_read,
             StoreChanged: _store_changed,
         }
 
@@ -93,6 +97,17 @@ def _record_refused(event: RecordRefused) -> None:
 
 def _snapshot_failed(event: SnapshotFailed) -> None:
     _say(logging.WARNING, "the snapshot could not be read or written", **event._asdict())
+
+
+def _revocations_read(event: RevocationsRead) -> None:
+    if event.added:
+        _say(
+            logging.INFO,
+            "tokens were revoked",
+            issuer=event.issuer,
+            revoked=event.revoked,
+            added=event.added,
+        )
 
 
 def _store_changed(event: StoreChanged) -> None:

@@ -28,6 +28,7 @@ from keycache.events import (
 )
 from keycache.interfaces import Clock
 from keycache.issuer import Issuer
+from keycache.revocations import Revocations
 from keycache.token_cache import TokenCache, token_digest
 
 MEASURED = 64
@@ -35,10 +36,11 @@ MEASURED = 64
 
 
 class Trusted(NamedTuple):
-    """An issuer, and the cache of its keys."""
+    """An issuer, the cache of its keys, and what of it is revoked (None: nobody looks)."""
 
     issuer: Issuer
     cache: KeyCache
+    revocations: Revocations | None = None
 
 
 class _Asking(NamedTuple):
@@ -47,6 +49,7 @@ class _Asking(NamedTuple):
     token: UnverifiedToken
     issuer: Issuer
     cache: KeyCache
+    revocations: Revocations | None
     digest: bytes
     started: float
     parsed: float
@@ -80,13 +83,15 @@ class Authenticator:
 
     def known(self, text: str) -> Claims | None:
         """What `authenticate` says, when it need not wait; None, and nothing has happened, when it
-        must. Raises TokenError.
+        must. Raises TokenError, and UnavailableError where waiting would be of no use.
         """
         found = self._decide(text)
         return None if isinstance(found, _Asking) else found
 
     def _decide(self, text: str) -> Claims | _Asking:
-        """The claims, or, when only waiting can tell, what is to be asked. Raises TokenError."""
+        """The claims, or, when only waiting can tell, what is to be asked. Raises TokenError, and
+        UnavailableError where waiting would be of no use.
+        """
         started = perf_counter()
         now = self._clock.now()
         digest = token_digest(text) if self._tokens.size else b""
@@ -98,13 +103,13 @@ class Authenticator:
             return entry.claims
         try:
             token = parse_token(text, self._token_bytes, self._kid_chars)
-            issuer, cache = self._trust(token)
+            issuer, cache, revocations = self._trust(token)
             parsed = perf_counter()
         except TokenError as error:
             seconds = perf_counter() - started
             self._observer(Rejected(None, error.reason, Path.MEMORY, seconds))
             raise
-        asking = _Asking(token, issuer, cache, digest, started, parsed)
+        asking = _Asking(token, issuer, cache, revocations, digest, started, parsed)
         try:
             _check_header(token.header, issuer)
             found = cache.peek(token.header.kid, token.header.alg, now)
@@ -117,6 +122,9 @@ class Authenticator:
         except TokenError as error:
             seconds = perf_counter() - started
             self._observer(Rejected(issuer.name, error.reason, Path.MEMORY, seconds))
+            raise
+        except UnavailableError:  # what is revoked is not known
+            self._observer(Unverifiable(issuer.name, Path.MEMORY, perf_counter() - started))
             raise
 
     async def _ask(self, asking: _Asking) -> Claims:
@@ -134,14 +142,18 @@ class Authenticator:
             raise
 
     def _verify(self, asking: _Asking, found: SigningKey | Miss, now: float, path: Path) -> Claims:
-        """The claims of a token, with the key that was found for it. Raises TokenError."""
-        token, issuer, cache, digest, started, parsed = asking
+        """The claims of a token, with the key that was found for it. Raises TokenError, and
+        UnavailableError when it cannot be known whether the token is revoked.
+        """
+        token, issuer, cache, revocations, digest, started, parsed = asking
         key = _usable(found)
         if self._unmeasured:
             self._unmeasured -= 1
             verdict = verify(token, key, issuer, now)
         else:
             verdict = self._measured(token, key, issuer, now, (started, parsed))
+        if revocations is not None:
+            verdict = revocations.judge(verdict, now)
         self._tokens.put(digest, verdict, key, cache)
         self._observer(Verified(issuer.name, path, perf_counter() - started))
         return verdict.claims

@@ -190,6 +190,18 @@ class SnapshotFailed(NamedTuple):
     details: str
 
 
+class RevocationsRead(NamedTuple):
+    """This worker has read the list of revoked tokens, at `read_at` (seconds since the epoch).
+
+    revoked: how many revocations it knows now; added: how many it did not know before.
+    """
+
+    issuer: str
+    revoked: int
+    added: int
+    read_at: float
+
+
 class StoreAnswered(NamedTuple):
     """The shared cache answered one call, after so many seconds."""
 
@@ -225,6 +237,7 @@ Event = (
     | KeySetInstalled
     | RecordRefused
     | SnapshotFailed
+    | RevocationsRead
     | StoreAnswered
     | StoreFailed
     | StoreChanged

@@ -42,6 +42,23 @@ class Store(Protocol):
         ...
 
 
+class RevocationStore(Protocol):
+    """Keeps the sealed list of revoked tokens. Raises StoreError when it cannot answer."""
+
+    async def load(self, source: KeySource, known_version: int) -> Loaded:
+        """The list of this source, left out when its version is `known_version`; 0: none."""
+        ...
+
+    async def save(
+        self, source: KeySource, sealed: bytes, version: int, keep_seconds: float, seen: int
+    ) -> bool:
+        """Keep this list instead of the one of version `seen`; say whether that was still there.
+
+        A kept list wakes every worker.
+        """
+        ...
+
+
 class Snapshot(Protocol):
     """Keeps the last good record of a source across restarts of this host. Raises OSError."""
 

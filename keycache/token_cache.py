@@ -2,10 +2,12 @@
 
 It memoises a pure function, so it never changes an answer: an entry is the digest of the exact
 token, the key object and the issuer's cache; `exp` and `nbf` are compared at every hit, and the
-entry is dropped in the moment its key leaves the set. Only good tokens are kept, so a stranger
-cannot fill it. The token itself is not kept: what leaks from this memory cannot be replayed.
+entry is dropped in the moment its key leaves the set or the token is revoked. Only good tokens are
+kept, so a stranger cannot fill it. The token itself is not kept: what leaks from this memory cannot
+be replayed.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -58,6 +60,14 @@ class TokenCache:
             digest: entry
             for digest, entry in self._entries.items()
             if entry.cache is not cache or id(entry.key) in alive
+        }
+
+    def forget(self, cache: KeyCache, revoked: Callable[[Claims], bool]) -> None:
+        """Drop every token of `cache` with such claims."""
+        self._entries = {
+            digest: entry
+            for digest, entry in self._entries.items()
+            if entry.cache is not cache or not revoked(entry.claims)
         }
 
 

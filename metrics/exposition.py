@@ -127,13 +127,14 @@ def _derived(families: Iterable[Metric], now: float) -> Iterator[Metric]:
         family = by_name.get(described.name)
         return {each.labels["issuer"]: each.value for each in family.samples} if family else {}
 
+    def since(gauge: Gauge) -> dict[str, float]:
+        return {name: max(0.0, now - at) for name, at in values(gauge).items()}
+
     oldest = values(instruments.KEYSET_VERSION)
     newest = oldest | values(instruments.KEYSET_NEWEST)
     for derived, by_issuer in (
-        (
-            instruments.KEYSET_AGE,
-            {name: max(0.0, now - at) for name, at in values(instruments.KEYSET_FETCHED).items()},
-        ),
+        (instruments.KEYSET_AGE, since(instruments.KEYSET_FETCHED)),
+        (instruments.REVOCATIONS_AGE, since(instruments.REVOCATIONS_READ)),
         (
             instruments.KEYSET_UNTIL_STALE,
             {name: at - now for name, at in values(instruments.KEYSET_FRESH_UNTIL).items()},

@@ -134,6 +134,18 @@ SNAPSHOT_FAILURES = Counter(
     "Times the snapshot on this host's disk could not be read or written.",
     ("issuer",),
 )
+REVOCATIONS = Gauge(
+    "keycache_revocations",
+    "Revocations in force (`keycache revoke --list`); of the worker that knows the fewest.",
+    ("issuer",),
+    multiprocess_mode="livemin",
+)
+REVOCATIONS_READ = Gauge(
+    "keycache_revocations_read_timestamp_seconds",
+    "When the list of revoked tokens was read last, in seconds since the epoch; the earliest.",
+    ("issuer",),
+    multiprocess_mode="livemin",
+)
 KEYSET_FETCHED = Gauge(
     "keycache_keyset_fetched_timestamp_seconds",
     "When the key set in use was fetched from its issuer, in seconds since the epoch.",
@@ -212,6 +224,10 @@ KEYSET_UNTIL_REFUSAL = Derived(
 KEYSET_SKEW = Derived(
     "keycache_keyset_version_skew",
     "The newest version in use less the oldest, in ms: more than 0 while a worker is behind.",
+)
+REVOCATIONS_AGE = Derived(
+    "keycache_revocations_age_seconds",
+    "Time since the list of revoked tokens was read; of the worker that read it longest ago.",
 )
 
 WORKER_RESTARTS = (

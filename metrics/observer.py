@@ -38,6 +38,7 @@ from keycache.events import (
     RefreshFailed,
     Rejected,
     Result,
+    RevocationsRead,
     SnapshotFailed,
     Staged,
     StoreAnswered,
@@ -140,6 +141,7 @@ class PrometheusObserver:
             KeySetInstalled: self._installed,
             RecordRefused: self._record_refused,
             SnapshotFailed: self._snapshot_failed,
+            RevocationsRead: self._revocations_read,
             StoreAnswered: self._store_answered,
             StoreFailed: self._store_failed,
             StoreChanged: self._store_changed,
@@ -261,6 +263,11 @@ class PrometheusObserver:
 
     def _snapshot_failed(self, event: SnapshotFailed) -> None:
         self._snapshot_failures[event.issuer,].inc()
+
+    def _revocations_read(self, event: RevocationsRead) -> None:
+        name = labels.known(event.issuer, self._issuers)
+        instruments.REVOCATIONS.labels(name).set(event.revoked)
+        instruments.REVOCATIONS_READ.labels(name).set(event.read_at)
 
     def _store_answered(self, event: StoreAnswered) -> None:
         instruments.REDIS_DURATION.observe(event.seconds)

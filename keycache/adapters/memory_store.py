@@ -1,4 +1,4 @@
-"""MemoryBackend: the store and the lease of a process that shares with nobody.
+"""MemoryBackend, MemoryRevocations: what Redis would hold, for a process that shares with nobody.
 
 Used where no Redis is named, and as the local budget while Redis does not answer. The same rules as
 the Lua steps beside this file; one suite of tests runs over both.
@@ -88,6 +88,32 @@ class MemoryBackend:
 
     def _state(self, source: KeySource) -> "_State":
         return self._sources.setdefault(source.id, _State())
+
+
+class MemoryRevocations:
+    """Implements `RevocationStore` in this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lists: dict[str, tuple[int, bytes, float]] = {}  # version, sealed, until when
+
+    async def load(self, source: KeySource, known_version: int) -> Loaded:
+        """See `RevocationStore.load`."""
+        now = self._clock.now()
+        version, sealed, ends = self._lists.get(source.id, (0, b"", 0.0))
+        if now >= ends:
+            version = 0
+        return Loaded(version, None if version in (0, known_version) else sealed, _ms(now))
+
+    async def save(
+        self, source: KeySource, sealed: bytes, version: int, keep_seconds: float, seen: int
+    ) -> bool:
+        """See `RevocationStore.save`."""
+        held = await self.load(source, seen)
+        if held.version != seen:
+            return False
+        self._lists[source.id] = (version, sealed, self._clock.now() + keep_seconds)
+        return True
 
 
 class _State:

@@ -20,7 +20,8 @@ class Names(NamedTuple):
     backoff: str  # hash: failures, until (ms since the epoch)
     forced: str  # hash: left, at (ms since the epoch): refreshes that strangers can cause
     scheduled: str  # hash: the same, for those that the clock causes
-    changed: str  # channel: the version that was saved
+    revoked: str  # hash: v (version), d (sealed list of revocations)
+    changed: str  # channel: the version, of record or revocations, that was saved
 
 
 def names(source: KeySource) -> Names:
