@@ -4,7 +4,7 @@ A claim of the wrong JSON type is refused, never treated as absent (compare GHSA
 where an `exp` that was a string switched the check off).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -40,19 +40,27 @@ class Claims(dict[str, Any]):
 
 def freeze(payload: Mapping[str, object]) -> Claims:
     """A payload as Claims, all the way down."""
-    claims = Claims(payload)
+    members = dict(payload)
     for name, value in payload.items():
-        if type(value) is dict or type(value) is list:
-            dict.__setitem__(claims, name, _freeze(value))
-    return claims
+        kind = type(value)
+        if kind is list:
+            members[name] = _freeze_list(value)  # type: ignore[arg-type] # it is one
+        elif kind is dict:
+            members[name] = freeze(value)  # type: ignore[arg-type] # it is one
+    return Claims(members)
+
+
+def _freeze_list(values: Sequence[object]) -> tuple[object, ...]:
+    for value in values:
+        if type(value) is list or type(value) is dict:
+            return tuple(map(_freeze, values))
+    return tuple(values)  # nearly always: of strings
 
 
 def _freeze(value: object) -> object:
     if type(value) is dict:
         return freeze(value)
-    if type(value) is list:
-        return tuple(map(_freeze, value))
-    return value
+    return _freeze_list(value) if type(value) is list else value
 
 
 class Validity(msgspec.Struct, frozen=True, gc=False):
@@ -74,7 +82,7 @@ def check_claims(
         raise TokenError(Reason.WRONG_TYPE, "The typ in the header is not accepted here.")
     for name in issuer.required_claims:
         if payload.get(name) is None:
-            raise TokenError(Reason.MISSING_CLAIM, f"The required claim {name} is missing.")
+            raise _missing(name)
     audience = payload["aud"]
     if type(audience) is not str:
         _check_audiences(audience, issuer)
@@ -83,13 +91,16 @@ def check_claims(
     for name in ("sub", "jti", "client_id"):  # RFC 7519 sections 4.1.2, 4.1.7; RFC 8693 section 4.3
         if name in payload and type(payload[name]) is not str:
             raise _invalid(f"The claim {name} is not a string.")
-    return check_times(payload, issuer.leeway, now)
+    validity = check_times(payload, issuer.leeway, now)
+    if issuer.predicates or issuer.max_lifetime is not None:
+        _check_wishes(payload, issuer)
+    return validity
 
 
 def check_times(payload: Mapping[str, object], leeway: float, now: float) -> Validity:
     """RFC 7519 sections 4.1.4 to 4.1.6: exp, nbf and iat. `exp` must be there."""
     if "exp" not in payload:
-        raise TokenError(Reason.MISSING_CLAIM, "The required claim exp is missing.")
+        raise _missing("exp")
     ends = _numeric_date("exp", payload["exp"]) + leeway
     if now >= ends:  # "on or after which the JWT MUST NOT be accepted"
         raise TokenError(Reason.EXPIRED, "The token has expired.")
@@ -121,10 +132,30 @@ def scopes(
 
 def _check_audiences(audiences: object, issuer: Issuer) -> None:
     """RFC 7519 section 4.1.3: where `aud` is no string, a list of strings of which one names us."""
-    if type(audiences) is not list or not all(type(item) is str for item in audiences):
+    if type(audiences) is not list:
         raise _invalid("The claim aud is neither a string nor a list of strings.")
+    for audience in audiences:
+        if type(audience) is not str:
+            raise _invalid("The claim aud is neither a string nor a list of strings.")
     if issuer.audience_set.isdisjoint(audiences):
         raise _other_audience()
+
+
+def _check_wishes(payload: Mapping[str, Any], issuer: Issuer) -> None:
+    """What this issuer's tokens must say beyond the RFCs; the times in them have been checked.
+
+    `iat` has been compared with the clock. So what is left of a lifetime is bounded too, for an
+    issuer that writes a later `iat` than is true: by the greatest lifetime and the leeway.
+    """
+    if issuer.max_lifetime is not None and payload["exp"] - payload["iat"] > issuer.max_lifetime:
+        raise _invalid("The token is good for longer than is accepted here.")
+    for predicate in issuer.predicates:
+        if not predicate.holds(payload):
+            if look_up(payload, predicate.path) is None:
+                raise _missing(predicate.name)
+            raise _invalid(
+                f"The claim {predicate.name} does not have a value that is accepted here."
+            )
 
 
 def _numeric_date(name: str, value: object) -> float:
@@ -132,6 +163,10 @@ def _numeric_date(name: str, value: object) -> float:
     if (type(value) is int or type(value) is float) and 0 <= value <= LATEST:
         return value
     raise _invalid(f"The claim {name} is not a number of seconds since 1970.")
+
+
+def _missing(name: str) -> TokenError:
+    return TokenError(Reason.MISSING_CLAIM, f"The required claim {name} is missing.")
 
 
 def _other_audience() -> TokenError:

@@ -237,6 +237,107 @@ def test_configured_type_is_compared_as_a_media_type() -> None:
     assert "accepted" == outcome(claims(), header_typ="special+jwt", typ=typ)
 
 
+# What an issuer's tokens must say besides (Issuer.claims, Issuer.max_lifetime)
+
+WISHES: dict[str, object] = {
+    "tenant": "acme",
+    "email_verified": True,
+    "realm_access.roles": {"contains": "admin"},
+    "plan": {"one_of": ["pro", "team"]},
+    "act": {"present": False},
+    "/https:~1~1example.com~1level": 2,
+}
+GRANTED = {
+    "tenant": "acme",
+    "email_verified": True,
+    "realm_access": {"roles": ["user", "admin"]},
+    "plan": "team",
+    "https://example.com/level": 2,
+}
+
+
+def test_token_that_says_all_that_is_wished_is_accepted() -> None:
+    assert "accepted" == outcome(claims(**GRANTED), claims=WISHES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tenant": "acme2"},
+        {"tenant": ["acme"]},
+        {"email_verified": 1},
+        {"email_verified": "true"},
+        {"email_verified": False},
+        {"realm_access": {"roles": ["administrator"]}},
+        {"realm_access": {"roles": []}},
+        {"plan": "free"},
+        {"plan": "pro team"},
+        {"act": {"sub": "admin"}},
+        {"https://example.com/level": 3},
+        {"https://example.com/level": "2"},
+        {"https://example.com/level": True},
+    ],
+)
+def test_claim_of_another_value_than_is_wished_is_invalid(change: dict[str, object]) -> None:
+    assert Reason.INVALID_CLAIM == outcome(claims(**{**GRANTED, **change}), claims=WISHES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: value} for name in GRANTED for value in (ABSENT, None)),
+        {"realm_access": {}},
+        {"realm_access": {"roles": None}},
+        {"realm_access": ["roles"]},
+        {"realm_access": ABSENT, "realm_access.roles": ["admin"]},
+    ],
+)
+def test_claim_that_is_wished_and_not_there_is_missing(change: dict[str, object]) -> None:
+    assert Reason.MISSING_CLAIM == outcome(claims(**{**GRANTED, **change}), claims=WISHES)
+
+
+def test_refusal_names_the_claim_as_it_is_configured_and_no_value() -> None:
+    with pytest.raises(TokenError) as refused:
+        check_claims(
+            Header("ES256", "a", "jwt"),
+            claims(**{**GRANTED, "plan": "s3cr3t"}),
+            issuer(claims=WISHES),
+            NOW,
+        )
+
+    assert "The claim plan does not have a value that is accepted here." == refused.value.details
+
+
+@pytest.mark.parametrize("iat", [NOW, NOW - 0.5])
+@pytest.mark.parametrize(
+    ("lifetime", "expected"),
+    [(1, "accepted"), (299.75, "accepted"), (300, "accepted"), (300.25, "invalid_claim")],
+)
+def test_lifetime_is_bounded_on_both_sides(iat: float, lifetime: float, expected: str) -> None:
+    payload = claims(iat=iat, exp=iat + lifetime)
+
+    assert expected == outcome(payload, now=iat + 0.5, leeway=30, max_lifetime=300)
+
+
+@pytest.mark.parametrize("iat", [ABSENT, None])
+def test_lifetime_that_is_bounded_needs_an_iat(iat: object) -> None:
+    assert Reason.MISSING_CLAIM == outcome(claims(iat=iat), max_lifetime=300)
+
+
+@pytest.mark.parametrize("iat", ["1", True, [], -1])
+def test_iat_of_a_wrong_kind_is_no_lifetime(iat: object) -> None:
+    assert Reason.INVALID_CLAIM == outcome(claims(iat=iat), max_lifetime=300)
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"), [(30, "accepted"), (30.25, "not_yet_valid"), (1e6, "not_yet_valid")]
+)
+def test_late_iat_adds_no_more_than_the_leeway_to_a_lifetime(late: float, expected: str) -> None:
+    payload = claims(iat=NOW + late, exp=NOW + late + 300)
+
+    assert expected == outcome(payload, leeway=30, max_lifetime=300)
+
+
 # Scopes
 
 
