@@ -51,6 +51,9 @@ from keycache.issuer import Issuer
 MOST = 1000
 """Revocations of one issuer at a time. Who has to revoke more tokens than that changes the key."""
 
+LONGEST_LIFE = 86400.0
+"""Seconds that a token lives at most, unless somebody knows better."""
+
 AGAIN = 1.0
 """Seconds until a store that failed is asked again."""
 
@@ -260,7 +263,7 @@ class Revocations:
                 return revocation
         raise UnavailableError("Too many revoke tokens at once.", retry_after=1)
 
-    async def list_(self) -> list[Revocation]:
+    async def in_force(self) -> list[Revocation]:
         """What is revoked, the latest first. Raises StoreError and RecordError."""
         loaded = await self._store.load(self._source, 0)
         listed, _ = self._opened(loaded)

@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 from keycache.adapters.clock import SystemClock
 from keycache.adapters.http_fetcher import HttpFetcher
-from keycache.adapters.memory_store import MemoryBackend
+from keycache.adapters.memory_store import MemoryBackend, MemoryRevocations
 from keycache.adapters.redis_client import RedisClient
 from keycache.adapters.redis_events import RedisAnnouncements
 from keycache.adapters.redis_lease import RedisLease
+from keycache.adapters.redis_revocations import RedisRevocations
 from keycache.adapters.redis_store import RedisStore
 from keycache.adapters.snapshot_file import SnapshotFiles
 from keycache.authenticator import Authenticator, Trusted
@@ -33,11 +34,13 @@ from keycache.core.freshness import Lifetimes, freshness
 from keycache.core.jwks import parse_jwks
 from keycache.core.keys import SigningKey, SkippedKey
 from keycache.core.record import unseal
+from keycache.core.revocation import Kind, Revocation
 from keycache.errors import ConfigurationError, StoreError, UnavailableError
 from keycache.events import Observer, Result, ignore
-from keycache.interfaces import Clock, Lease, Store
+from keycache.interfaces import Clock, Lease, RevocationStore, Store
 from keycache.issuer import Issuer, KeySource
 from keycache.refresher import Policy, Refresher
+from keycache.revocations import LONGEST_LIFE, RevocationPolicy, Revocations
 from keycache.token_cache import TokenCache
 
 
@@ -52,6 +55,8 @@ class Options:
     snapshot: a directory of this host for the last good records, sealed like those in Redis, with
         which a start without Redis and without issuer begins. None: no such directory.
     poll: how often a worker reads the version in Redis, in case a message was lost.
+    revocation: refuse tokens that were revoked (`Runtime.revoke`). A token of an issuer whose list
+        of them cannot be read is then answered 503, from `lifetimes.stale` after the last reading.
     wait, waiters: how long a request waits for an unknown kid, and how many may wait at once.
 
     Raises ConfigurationError with every contradiction at once, and its numbers.
@@ -78,6 +83,7 @@ class Options:
     token_bytes: int = 8192
     kid_chars: int = 128
     token_cache: int = 10000
+    revocation: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -124,13 +130,16 @@ _LEAST = {
 
 
 class IssuerHealth(NamedTuple):
-    """How this worker stands with one issuer. fetched_at: seconds since the epoch."""
+    """How this worker stands with one issuer. fetched_at: seconds since the epoch.
+    revocations_known: whether it is known which tokens are revoked; True where nobody asks.
+    """
 
     name: str
     age: Age
     keys: int
     version: int
     fetched_at: float | None
+    revocations_known: bool = True
 
 
 class Warmed(NamedTuple):
@@ -190,6 +199,7 @@ class Runtime:
         )
         self._caches: dict[str, KeyCache] = {}
         self._refreshers: dict[str, Refresher] = {}
+        self._revocations: dict[str, Revocations] = {}
         tokens = TokenCache(options.token_cache)
         policy = Policy(options.lifetimes, options.seal_keys, options.fetch_keys, options.poll)
         for issuer in issuers:
@@ -209,9 +219,17 @@ class Runtime:
                 random=random,
                 nonce=lambda: token_bytes(12),
             )
+            if options.revocation:
+                self._revocations[issuer.name] = self._revocations_of(issuer, observer)
+                self._revocations[issuer.name].forget = partial(tokens.forget, cache)
         self.issuers = tuple(issuers)
         self.authenticator = Authenticator(
-            {issuer.issuer: Trusted(issuer, self._caches[issuer.name]) for issuer in issuers},
+            {
+                issuer.issuer: Trusted(
+                    issuer, self._caches[issuer.name], self._revocations.get(issuer.name)
+                )
+                for issuer in issuers
+            },
             tokens,
             self._clock,
             observer,
@@ -221,15 +239,26 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Start the background tasks. Waits for nothing: the first request may come at once."""
+        """Start the background tasks. Waits for no keys: the first request may come at once. Waits
+        for one answer of Redis, or its time-out, where it must be known what is revoked.
+        """
+        await asyncio.gather(*(revocations.turn() for revocations in self._revocations.values()))
         for name, refresher in self._refreshers.items():
             self._tasks.append(asyncio.create_task(refresher.run(), name=f"refresh {name}"))
+        for name, revocations in self._revocations.items():
+            self._tasks.append(asyncio.create_task(revocations.run(), name=f"revocations {name}"))
         if self._redis is not None:
-            by_source = {issuer.source: self._refreshers[issuer.name] for issuer in self.issuers}
+            names = {issuer.source: issuer.name for issuer in self.issuers}
             listening = RedisAnnouncements(self._redis).listen(
-                tuple(by_source), lambda source: by_source[source].changed()
+                tuple(names), lambda source: self._changed(names[source])
             )
             self._tasks.append(asyncio.create_task(listening, name="announcements"))
+
+    def _changed(self, name: str) -> None:
+        """The shared cache holds something new of this issuer."""
+        self._refreshers[name].changed()
+        if name in self._revocations:
+            self._revocations[name].changed()
 
     async def close(self) -> None:
         """Finish the turns in progress, for as long as a fetch may take; then close everything."""
@@ -261,6 +290,7 @@ class Runtime:
                 len(cache.held.key_set.keys) if cache.held else 0,
                 cache.version,
                 cache.held.freshness.fetched_at if cache.held else None,
+                name not in self._revocations or self._revocations[name].is_known(now),
             )
             for name, cache in self._caches.items()
         ]
@@ -319,6 +349,51 @@ class Runtime:
             stale_until=moments.stale_until,
             keys=key_set.keys,
             skipped=key_set.skipped,
+        )
+
+    async def revoke(
+        self,
+        issuer: Issuer,
+        kind: Kind,
+        identifier: str,
+        *,
+        before: float | None = None,
+        seconds: float = LONGEST_LIFE,
+    ) -> Revocation:
+        """Refuse tokens of this issuer, from now on, in every process that shares this Redis.
+
+        By JTI the one token with this `jti`; by SUB all of this `sub` that were issued until
+        `before` (seconds since the epoch; None: now). seconds: how long a token may live; after
+        that the revocation is forgotten. Raises ConfigurationError when `Options.revocation` is
+        off; StoreError; RecordError when what Redis holds was sealed by somebody else;
+        UnavailableError when too much is revoked already.
+        """
+        revocations = self._revocations_on(issuer)
+        return await revocations.revoke(kind, identifier, before=before, seconds=seconds)
+
+    async def revoked(self, issuer: Issuer) -> list[Revocation]:
+        """What is revoked of this issuer, the latest first. Raises as `revoke` does."""
+        return await self._revocations_on(issuer).in_force()
+
+    def _revocations_on(self, issuer: Issuer) -> Revocations:
+        if issuer.name not in self._revocations:
+            raise ConfigurationError(
+                ["revocation: it is off, and no worker would look: set REVOCATION=1 everywhere"]
+            )
+        return self._revocations[issuer.name]
+
+    def _revocations_of(self, issuer: Issuer, observer: Observer) -> Revocations:
+        options = self._options
+        store: RevocationStore = MemoryRevocations(self._clock)
+        if self._redis is not None:
+            store = RedisRevocations(self._redis)
+        return Revocations(
+            issuer,
+            store=store,
+            clock=self._clock,
+            observer=observer,
+            policy=RevocationPolicy(options.seal_keys, options.poll, options.lifetimes.stale),
+            nonce=lambda: token_bytes(12),
         )
 
     def _cache(self, issuer: Issuer, observer: Observer, tokens: TokenCache) -> KeyCache:

@@ -512,7 +512,7 @@ WRONG_TYPES = {
     "zset": ("ZADD", "1", "rubbish"),
     "stream": ("XADD", "*", "rub", "bish"),
 }
-KEYS = tuple(part for part in Names._fields if part != "changed")
+KEYS = tuple(part for part in Names._fields if part not in ("changed", "revoked"))
 
 
 async def whole_life(backend: Backend) -> None:
