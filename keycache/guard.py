@@ -12,7 +12,6 @@ import msgspec
 
 from keycache.core.claims import Claims
 from keycache.errors import Reason, TokenError
-from keycache.issuer import Issuer
 from keycache.rules import Access, Rule, RuleTable, TokenSource
 
 
@@ -56,72 +55,111 @@ class Authenticates(Protocol):
     async def authenticate(self, text: str, /) -> Claims:
         """The claims of this token. Raises TokenError or UnavailableError."""
 
+    def known(self, text: str, /) -> Claims | None:
+        """The same without waiting; None when that cannot be. Raises TokenError or
+        UnavailableError.
+        """
+
 
 class Guard:
     """Judges requests by a table of rules."""
 
     def __init__(self, rules: RuleTable, authenticator: Authenticates) -> None:
         self.rules = rules
-        self._authenticate = authenticator.authenticate
+        self._authenticator = authenticator
 
     async def admit(self, sent: Sent) -> Admitted:
         """Judge a request by the rule that its method and path choose.
 
         Raises TokenError (no_rule, ambiguous_path, and what `admit_by` raises), UnavailableError.
         """
-        rule = self.rules.choose(sent.method, sent.path)
-        if rule is None:
-            raise TokenError(Reason.NO_RULE, "No rule allows this request.")
-        return await self.admit_by(rule, sent)
+        return await self.admit_by(self._rule(sent), sent)
 
     async def admit_by(self, rule: Rule, sent: Sent) -> Admitted:
         """Judge a request by this rule, whatever its path.
 
-        Raises TokenError for the token, or for a token too few or too many; UnavailableError.
+        Raises TokenError: for a token that is bad, or does not allow this; for none, where one is
+        required; for more than one, where one will do. Raises UnavailableError.
         """
-        if rule.access is Access.ANONYMOUS:
-            return Admitted(None, None, {}, rule)
-        tokens = read_tokens(self._sources(rule), sent)
-        if not tokens:
-            if rule.access is Access.OPTIONAL:
-                return Admitted(None, None, {}, rule)
-            raise TokenError(Reason.NO_TOKEN, "No token was sent.")
+        tokens = self._tokens(rule, sent)
+        found = []
+        for token in tokens:
+            claims = self._authenticator.known(token)
+            if claims is None:
+                claims = await self._authenticator.authenticate(token)
+            found.append(claims)
+        return self._judge(rule, found)
+
+    def known(self, sent: Sent) -> Admitted | None:
+        """What `admit` says, when it need not wait; None, and nothing has happened, when it may
+        have to. Raises as `admit` does.
+        """
+        return self.known_by(self._rule(sent), sent)
+
+    def known_by(self, rule: Rule, sent: Sent) -> Admitted | None:
+        """What `admit_by` says, when it need not wait; None, and nothing has happened, when it may
+        have to. Raises as `admit_by` does.
+        """
         if rule.requirement.all_issuers:
-            return await self._admit_all(rule, tokens)
-        if len(tokens) > 1:
+            return None
+        found = []
+        for token in self._tokens(rule, sent):
+            claims = self._authenticator.known(token)
+            if claims is None:
+                return None
+            found.append(claims)
+        return self._judge(rule, found)
+
+    def _rule(self, sent: Sent) -> Rule:
+        rule = self.rules.choose(sent.method, sent.path)
+        if rule is None:
+            raise TokenError(Reason.NO_RULE, "No rule allows this request.")
+        return rule
+
+    def _tokens(self, rule: Rule, sent: Sent) -> Sequence[str]:
+        """The tokens to verify: one, unless the rule wants more; none, if it allows that."""
+        if rule.access is Access.ANONYMOUS:
+            return ()
+        sources: Sequence[TokenSource] = self.rules.sources
+        if rule.sources:
+            sources = [source for source in sources if source.name in rule.sources]
+        tokens = read_tokens(sources, sent)
+        if not tokens and rule.access is Access.REQUIRED:
+            raise TokenError(Reason.NO_TOKEN, "No token was sent.")
+        if len(tokens) > 1 and not rule.requirement.all_issuers:
             raise TokenError(Reason.MULTIPLE_TOKENS, "The request has more than one token.")
-        claims = await self._authenticate(tokens[0])
+        return tokens
+
+    def _judge(self, rule: Rule, found: Sequence[Claims]) -> Admitted:
+        """Hold the claims of good tokens against the rule. Raises TokenError."""
+        if not found:
+            return Admitted(None, None, {}, rule)
+        asked = rule.requirement
+        if asked.all_issuers:
+            return self._judge_all(rule, found)
+        (claims,) = found
         issuer = self.rules.issuers[claims["iss"]]
-        rule.requirement.check(claims, issuer)
+        asked.check(claims, issuer)
         return Admitted(claims, issuer.name, {issuer.name: claims}, rule)
 
-    async def _admit_all(self, rule: Rule, tokens: Sequence[str]) -> Admitted:
-        """Judge a request that must have a good token of each of several issuers."""
+    def _judge_all(self, rule: Rule, found: Sequence[Claims]) -> Admitted:
+        """The same where tokens of several issuers must be sent, one of each and no others."""
         wanted = rule.requirement.all_issuers
-        found: dict[str, Claims] = {}
-        issuers: dict[str, Issuer] = {}
-        for token in tokens:
-            claims = await self._authenticate(token)
-            issuer = self.rules.issuers[claims["iss"]]
-            if issuer.name not in wanted:
-                raise TokenError(
-                    Reason.FORBIDDEN, "Tokens of this issuer are not accepted for this request."
-                )
-            if issuer.name in found:
-                raise TokenError(
-                    Reason.MULTIPLE_TOKENS, "The request has more than one token of one issuer."
-                )
-            found[issuer.name], issuers[issuer.name] = claims, issuer
-        if len(found) < len(wanted):
+        issuers = [self.rules.issuers[claims["iss"]] for claims in found]
+        by_name = {issuer.name: claims for issuer, claims in zip(issuers, found, strict=True)}
+        if not by_name.keys() <= set(wanted):
+            raise TokenError(
+                Reason.FORBIDDEN, "Tokens of this issuer are not accepted for this request."
+            )
+        if len(by_name) < len(found):
+            raise TokenError(
+                Reason.MULTIPLE_TOKENS, "The request has more than one token of one issuer."
+            )
+        if len(by_name) < len(wanted):
             raise TokenError(Reason.NO_TOKEN, "A token of another issuer is needed as well.")
-        first = wanted[0]
-        rule.requirement.check(found[first], issuers[first])
-        return Admitted(found[first], first, found, rule)
-
-    def _sources(self, rule: Rule) -> Sequence[TokenSource]:
-        if not rule.sources:
-            return self.rules.sources
-        return [source for source in self.rules.sources if source.name in rule.sources]
+        first = by_name[wanted[0]]
+        rule.requirement.check(first, self.rules.issuers[first["iss"]])
+        return Admitted(first, wanted[0], by_name, rule)
 
 
 def read_tokens(sources: Sequence[TokenSource], sent: Sent) -> list[str]:
