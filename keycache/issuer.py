@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 from math import inf
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from keycache.errors import ConfigurationError
@@ -48,18 +47,18 @@ class Fetch:
     headers: added to the requests for this issuer's documents, as (name, value) or as a mapping;
         their values may be secret. They go to the hosts of `issuer` and `jwks_url` only, not to
         another one that a discovery document names.
-    ca_bundle: PEM file of the authorities that sign its certificate, instead of the host's own.
-    client_certificate, client_key: PEM files of what we show it (mutual TLS, RFC 8446 section
-        4.4.2); without `client_key` the key stands in the file of the certificate.
+    ca_bundle: path of a PEM file: who signs its certificate, instead of the host's authorities.
+    client_certificate, client_key: paths of PEM files: what we show it (mutual TLS, RFC 8446
+        section 4.4.2); without `client_key` the key stands in the file of the certificate.
     proxy: the `http://` or `https://` URL of a forward proxy; it may hold a user and a password.
 
     Raises ConfigurationError, with every problem and no secret.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    ca_bundle: Path | None = None
-    client_certificate: Path | None = None
-    client_key: Path | None = None
+    ca_bundle: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
     proxy: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +92,7 @@ class Issuer:
     name: its metric label; the host of `issuer` unless given.
     jwks_url: where its keys are; None asks its discovery document (OpenID Connect Discovery 1.0,
         section 4), and `{issuer}/.well-known/jwks.json` where there is none.
-    jwks_file: a file with its keys, read at every refresh instead of any request.
+    jwks_file: path of a file with its keys, read at every refresh instead of any request.
     fetch: how it is asked, where a plain https request is not enough.
     algorithms: the `alg` values accepted, a choice of `POSSIBLE_ALGORITHMS`.
     require: claims that must be present besides exp, iss and aud.
@@ -114,7 +113,7 @@ class Issuer:
     audiences: tuple[str, ...]
     name: str = ""
     jwks_url: str | None = None
-    jwks_file: Path | None = None
+    jwks_file: str | None = None
     fetch: Fetch = Fetch()
     algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
     require: tuple[str, ...] = ()

@@ -176,7 +176,8 @@ def test_wrong_settings_change_nothing_and_are_said(shared: Service, shared_conf
     written(shared_config, "ttl = 1\n", count=0)
     reload(shared)
     said = shared.log().splitlines()[-1].partition("everything goes on as before: ")[2]
-    assert ["ttl in", "workers in"] == sorted(re.findall(r"\b(?:ttl|workers) in", said))
+    found = re.findall(rf"{re.escape(str(shared_config))}:(\d): (ttl|workers): ", said)
+    assert [("2", "workers"), ("3", "ttl")] == sorted(found)
     assert before == set(workers(shared))
 
 
