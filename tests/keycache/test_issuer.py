@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from keycache.errors import ConfigurationError
 from keycache.issuer import POSSIBLE_ALGORITHMS, Issuer, KeySource, normal_typ
+from keycache.predicates import Predicate
 
 URL = "https://issuer.example"
 
@@ -90,7 +91,7 @@ def test_token_for_nobody_would_be_for_everybody(audiences: tuple[str, ...]) -> 
     assert "audience: name at least one" in problems(audiences=audiences)[0]
 
 
-@pytest.mark.parametrize("field", ["audiences", "algorithms", "require", "typ"])
+@pytest.mark.parametrize("field", ["audiences", "algorithms", "require", "typ", "scope_claims"])
 @pytest.mark.parametrize("value", ["api", "RS256", ["api"], {"api"}, None])
 def test_text_or_list_in_place_of_a_tuple_is_refused(field: str, value: object) -> None:
     # As a string, "api" would hold the audiences "a" and "pi" too.
@@ -117,6 +118,44 @@ def test_leeway_within_its_limits_is_good(leeway: float) -> None:
 @pytest.mark.parametrize("leeway", [-1, -0.001, 300.001, inf, nan])
 def test_leeway_beyond_its_limits_is_refused_with_the_number(leeway: float) -> None:
     assert (f"leeway: {leeway:g} s is not within 0 … 300 s",) == problems(leeway=leeway)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 300, 1e9])
+def test_lifetime_may_be_bounded_and_then_iat_is_required(seconds: float) -> None:
+    issuer = make(max_lifetime=seconds)
+
+    assert (seconds, True) == (issuer.max_lifetime, "iat" in issuer.required_claims)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, inf, nan])
+def test_bound_of_the_lifetime_that_cannot_be_is_refused(seconds: float) -> None:
+    assert (f"max_lifetime: {seconds:g} s is not a time above 0 s",) == problems(
+        max_lifetime=seconds
+    )
+
+
+def test_claims_of_the_short_form_become_predicates() -> None:
+    tests = (Predicate(path=("tenant",), equals="acme"),)
+
+    assert (tests, tests) == (make(claims={"tenant": "acme"}).claims, make(claims=tests).predicates)
+
+
+def test_claims_make_another_policy() -> None:
+    assert make(claims={"tenant": "acme"}) != make(claims={"tenant": "other"})
+
+
+def test_scopes_are_granted_by_the_claims_of_the_paths_given() -> None:
+    issuer = make(scope_claims=("scope", "realm_access.roles", "/https:~1~1a.example~1roles"))
+
+    assert (
+        ("scope",),
+        ("realm_access", "roles"),
+        ("https://a.example/roles",),
+    ) == issuer.scope_paths
+
+
+def test_paths_of_claims_that_cannot_be_are_refused_together() -> None:
+    assert 3 == len(problems(claims={"a..b": 1, "c": None}, scope_claims=("scope", "")))
 
 
 def test_all_problems_are_said_at_once() -> None:
