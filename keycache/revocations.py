@@ -36,6 +36,7 @@ from keycache.core.revocation import (
 )
 from keycache.core.verifier import Verdict
 from keycache.errors import (
+    ConfigurationError,
     Reason,
     RecordCode,
     RecordError,
@@ -52,7 +53,13 @@ MOST = 1000
 """Revocations of one issuer at a time. Who has to revoke more tokens than that changes the key."""
 
 LONGEST_LIFE = 86400.0
-"""Seconds that a token lives at most, unless somebody knows better."""
+"""Seconds that a token lives at most, unless its issuer's policy or the operator knows better."""
+
+LONGEST = 366 * 86400.0
+"""Seconds for which a revocation may be kept: a slip of the hand must not keep one for ever."""
+
+MOST_AHEAD = 300.0
+"""Seconds that `before` may lie in the future, for an issuer whose clock is ahead."""
 
 AGAIN = 1.0
 """Seconds until a store that failed is asked again."""
@@ -94,7 +101,9 @@ class Revocations:
         self.forget: Callable[[Callable[[Claims], bool]], None] = lambda _: None
         self._name = issuer.name
         self._source = issuer.source
-        self._leeway = issuer.leeway
+        # Once for what is forgiven at exp, once for an issuer whose clock is as far ahead.
+        self._leeway = 2 * issuer.leeway
+        self._longest = min(issuer.max_lifetime or LONGEST_LIFE, LONGEST)
         self._store = store
         self._clock = clock
         self._observer = observer
@@ -228,39 +237,41 @@ class Revocations:
     # -- revoking --------------------------------------------------------------------------------
 
     async def revoke(
-        self, kind: Kind, identifier: str, *, before: float | None, seconds: float
+        self, kind: Kind, identifier: str, *, before: float | None, seconds: float | None
     ) -> Revocation:
         """Refuse the tokens whose claim of this kind is `identifier`, from now on, everywhere.
 
         before: by SUB, those issued until then (seconds since the epoch; None: until now). seconds:
-        how long a token may live that has just been issued; then the revocation is forgotten. The
-        same tokens revoked again replace it. Raises StoreError; RecordError when the list there
-        cannot be opened; UnavailableError when there are MOST of them, or too many at once.
+        how long a token lives; after that the revocation is forgotten (None: the issuer's
+        `max_lifetime`, or LONGEST_LIFE). Returns what is in force then, which an earlier
+        revocation may have made wider. Raises ConfigurationError for times that make no sense;
+        StoreError; RecordError when the list there cannot be opened; UnavailableError when there
+        are MOST of them, or when too many revoke at once.
         """
+        seconds = self._longest if seconds is None else seconds
+        _check(before, seconds, self._clock.now())
         for _ in range(_ATTEMPTS):
             seen = await self._store.load(self._source, 0)
             listed, _ = self._opened(seen)
             now = seen.now_ms / 1000
-            until = now if before is None else before
-            revoked = merged([*self._revoked.values(), *listed.values()], now)
-            tokens = Tokens(kind, digest_of(kind, identifier))
-            held = revoked.get(tokens)
-            if held is None and len(revoked) >= MOST:
+            issued = now if before is None else before
+            revocation = Revocation(
+                kind,
+                digest_of(kind, identifier),
+                before=issued if kind is Kind.SUB else None,
+                revoked_at=now,
+                until=max(now, issued) + seconds + self._leeway,
+            )
+            revoked = merged([*self._revoked.values(), *listed.values(), revocation], now)
+            if len(revoked) > MOST:
                 raise UnavailableError(
                     f"{MOST} revocations of this issuer are in force, and more are not kept;"
                     " change its signing key instead",
                     retry_after=self._policy.poll,
                 )
-            revocation = revoked[tokens] = Revocation(
-                kind,
-                tokens.digest,
-                before=until if kind is Kind.SUB else None,
-                revoked_at=max(seen.now_ms, held.revoked_at + 1 if held else 0),
-                until=max(now, until) + seconds + self._leeway,
-            )
             if await self._save(seen, revoked):
                 await self.turn()
-                return revocation
+                return revoked[revocation.tokens]
         raise UnavailableError("Too many revoke tokens at once.", retry_after=1)
 
     async def in_force(self) -> list[Revocation]:
@@ -269,3 +280,16 @@ class Revocations:
         listed, _ = self._opened(loaded)
         revoked = merged(listed.values(), loaded.now_ms / 1000)
         return sorted(revoked.values(), key=lambda each: -each.revoked_at)
+
+
+def _check(before: float | None, seconds: float, now: float) -> None:
+    problems = []
+    if before is not None and not 0 <= before <= now + MOST_AHEAD:
+        problems.append(
+            f"before: not a time until {MOST_AHEAD:g} s from now; who then gets a new token would"
+            " be refused too"
+        )
+    if not 0 < seconds <= LONGEST:
+        problems.append(f"for: {seconds:g} s is not more than 0 and at most {LONGEST:g} s")
+    if problems:
+        raise ConfigurationError(problems)

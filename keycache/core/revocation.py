@@ -3,9 +3,8 @@
 Layout (`core.seal`):  KR1 | flag (1) | version (8) | … | content: JSON, an array for each
 
 A list names tokens by the digest of their `jti`, or of their `sub` together with the moment until
-which they were issued; it holds no identifier. Lists are merged entry by entry, and of two that
-name the same tokens the later revocation holds; so it does not matter which host has heard of which
-list, nor in which order.
+which they were issued; it holds no identifier. A revocation is never taken back, only over at its
+end. So lists are merged, and it does not matter which host has read which list, nor in which order.
 """
 
 import struct
@@ -41,20 +40,20 @@ class Tokens(NamedTuple):
 class Revocation(NamedTuple):
     """These tokens are refused.
 
-    before: those issued at that second or earlier (`iat`); None: all of them. revoked_at: when, in
-    milliseconds by the clock of the shared cache. until: when this may be forgotten, because the
-    tokens have expired. Both moments are seconds since the epoch.
+    before: those issued until that moment (`iat`); None: all of them. revoked_at: when it was said,
+    last. until: when this may be forgotten, because the tokens have expired. All of them in seconds
+    since the epoch.
     """
 
     kind: Kind
     digest: str
     before: float | None
-    revoked_at: int
+    revoked_at: float
     until: float
 
     @property
     def tokens(self) -> Tokens:
-        """What it is known by: the same tokens revoked again replace it."""
+        """What it is about, and known by."""
         return Tokens(self.kind, self.digest)
 
 
@@ -97,13 +96,25 @@ def is_revoked(index: Index, claims: Mapping[str, object]) -> bool:
 
 
 def merged(revocations: Iterable[Revocation], now: float) -> dict[Tokens, Revocation]:
-    """The later revocation of the same tokens each, without those that are over at `now`."""
-    latest: dict[Tokens, Revocation] = {}
+    """One revocation for the same tokens each, without those that are over at `now`."""
+    found: dict[Tokens, Revocation] = {}
     for each in revocations:
-        held = latest.get(each.tokens)
-        if held is None or (held.revoked_at, held.until) < (each.revoked_at, each.until):
-            latest[each.tokens] = each
-    return {tokens: each for tokens, each in latest.items() if now < each.until}
+        if now < each.until:
+            held = found.get(each.tokens)
+            found[each.tokens] = each if held is None else _both(held, each)
+    return found
+
+
+def _both(one: Revocation, other: Revocation) -> Revocation:
+    """What refuses whatever one of the two refuses."""
+    whole = one.before is None or other.before is None
+    return Revocation(
+        one.kind,
+        one.digest,
+        before=None if whole else max(one.before or 0.0, other.before or 0.0),
+        revoked_at=max(one.revoked_at, other.revoked_at),
+        until=max(one.until, other.until),
+    )
 
 
 def seal(
