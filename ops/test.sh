@@ -24,6 +24,7 @@ set_up dev
 (install_npm tests/system/identity_provider) # the certified provider of the system tests
 (install_npm tests/differential/jose)        # whose verdicts are compared with ours
 (install_npm tests/ops/kubernetes_models)    # which judge the manifests of ops/kubernetes
+(install_npm ops/examples)                   # the frameworks of the Node examples
 set_up_done
 
 cd "$root"

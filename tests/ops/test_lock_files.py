@@ -20,6 +20,7 @@ LOCKS = [
 NPM_LOCKS = {
     "oidc-provider": ROOT / "tests/system/identity_provider/package-lock.json",
     "jose": ROOT / "tests/differential/jose/package-lock.json",
+    "express": ROOT / "ops/examples/package-lock.json",
     "kubernetes-models": ROOT / "tests/ops/kubernetes_models/package-lock.json",
 }
 ADDRESS = re.compile(r"https?://|file:|git\+|index-url|find-links|--trusted-host|(?<!\w)/\w+/")

@@ -25,11 +25,11 @@ START_SECONDS = 20.0
 
 
 class Ports(NamedTuple):
-    """Who listens where on 127.0.0.1."""
+    """Who listens where on 127.0.0.1. api: a port, or for nginx also `unix:` and a path."""
 
     public: int
     verifiers: tuple[int, ...]
-    api: int
+    api: int | str
 
 
 class Kind(NamedTuple):
@@ -45,7 +45,7 @@ class Kind(NamedTuple):
 class Proxy:
     """One running proxy, inside a `with` block."""
 
-    def __init__(self, name: str, verifiers: Sequence[int], api: int) -> None:
+    def __init__(self, name: str, verifiers: Sequence[int], api: int | str) -> None:
         kind = KINDS[name]
         program = needs(shutil.which(name, path=_PATH) or name, kind.remedy)
         # Not pytest's directory: workers of nginx may be another user.
@@ -123,8 +123,8 @@ def line_for_each(text: str, word: str, replacements: Sequence[str]) -> str:
     return text.replace(line, "".join(line.replace(word, by) for by in replacements))
 
 
-def at(port: int) -> str:
-    return f"127.0.0.1:{port}"
+def at(port: int | str) -> str:
+    return port if isinstance(port, str) else f"127.0.0.1:{port}"
 
 
 def _nginx(directory: Path, ports: Ports) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Recorder: the other end of a proxy, which keeps every request exactly as it arrived."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ class Recorder:
     def __init__(self, reply: Callable[[Received], Reply]) -> None:
         self.reply = reply
         self.received: list[Received] = []
+        self.connections = 0
         self._server = _Server(("127.0.0.1", 0), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
@@ -70,6 +72,10 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], recorder: Recorder) -> None:
         super().__init__(address, _Handler)
         self.recorder = recorder
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        self.recorder.connections += 1
+        return super().get_request()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a proxy may hang up."""

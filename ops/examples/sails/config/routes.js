@@ -1,0 +1,4 @@
+// Which action answers where.
+"use strict";
+
+module.exports.routes = { "GET /protected": "protected" };
