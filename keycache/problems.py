@@ -20,8 +20,12 @@ class Problem(NamedTuple):
     body: dict[str, str]
 
 
-def problem(error: KeycacheError, realm: str) -> Problem:
-    """The answer to a request that was refused with this error. `realm`: see `check_realm`."""
+def problem(error: KeycacheError, realm: str, metadata_url: str | None = None) -> Problem:
+    """The answer to a request that was refused with this error.
+
+    realm: see `check_realm`. metadata_url: where a client can read whom to ask for a token, see
+        `keycache.resource.Resource.metadata_url`.
+    """
     if isinstance(error, UnavailableError):
         return Problem(
             503,
@@ -35,6 +39,8 @@ def problem(error: KeycacheError, realm: str) -> Problem:
     if not isinstance(error, TokenError):
         raise TypeError(f"{type(error).__name__} is no answer to a request") from error
     challenge = f'Bearer realm="{realm}"'
+    if metadata_url is not None:
+        challenge += f', resource_metadata="{metadata_url}"'  # RFC 9728 section 5.1
     if error.reason is Reason.NO_TOKEN:
         # Section 3.1: no error code when the request lacks any authentication information.
         return Problem(401, _challenge(challenge), {"error": "No token provided"})

@@ -136,7 +136,7 @@ async def running(
     demo: DemoIssuer,
     build: Build = routes,
     *,
-    protect: str = "/api",
+    protect: str | list[str] = "/api",
     **options: Any,  # noqa: ANN401
 ) -> AsyncIterator[Api]:
     """The application on a free port of this loop."""
