@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from keycache.adapters.clock import SystemClock
+from keycache.adapters.file_fetcher import FileFetcher
 from keycache.adapters.http_fetcher import HttpFetcher
 from keycache.adapters.memory_store import MemoryBackend, MemoryRevocations
 from keycache.adapters.redis_client import RedisClient
@@ -197,6 +198,8 @@ class Runtime:
         self._fetcher = HttpFetcher(
             options.fetch_connect, options.fetch_timeout, options.fetch_bytes, observer
         )
+        self._fetcher.prepare(issuers)
+        file_fetcher = FileFetcher(options.fetch_timeout, options.fetch_bytes)
         self._caches: dict[str, KeyCache] = {}
         self._refreshers: dict[str, Refresher] = {}
         self._revocations: dict[str, Revocations] = {}
@@ -211,7 +214,7 @@ class Runtime:
                 store=self._store,
                 lease=lease,
                 local=local,
-                fetcher=self._fetcher,
+                fetcher=file_fetcher if issuer.jwks_file else self._fetcher,
                 clock=self._clock,
                 observer=observer,
                 policy=policy,
@@ -412,7 +415,10 @@ class Runtime:
 
 
 class Probe(NamedTuple):
-    """What an issuer answered. date_offset: its clock less ours, in seconds."""
+    """What an issuer answered. date_offset: its clock less ours, in seconds.
+
+    jwks_url: where its keys are; the path of a file, if they are in one.
+    """
 
     jwks_url: str
     keys: tuple[SigningKey, ...]
@@ -424,9 +430,10 @@ class Probe(NamedTuple):
 async def probe(issuer: Issuer, options: Options) -> Probe:
     """Ask the issuer once, outside of every cache and budget. Raises JWKSError."""
     fetcher = HttpFetcher(options.fetch_connect, options.fetch_timeout, options.fetch_bytes, ignore)
+    file_fetcher = FileFetcher(options.fetch_timeout, options.fetch_bytes)
     try:
         started = perf_counter()
-        answer = await fetcher.fetch(issuer, None, None)
+        answer = await (file_fetcher if issuer.jwks_file else fetcher).fetch(issuer, None, None)
         seconds = perf_counter() - started
         key_set = parse_jwks(answer.document or b"", options.fetch_keys)
         offset = None

@@ -7,14 +7,13 @@ where nobody configured), nothing is decompressed, and the environment's proxies
 
 import asyncio
 import json
-import ssl
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib.metadata import version
+from collections.abc import Iterable
 from time import perf_counter
 
 import httpx
 
-from keycache.errors import FetchCode, JWKSError
+from keycache.adapters.http_clients import FileError, HttpClients
+from keycache.errors import ConfigurationError, FetchCode, JWKSError
 from keycache.events import Fetched, Observer
 from keycache.interfaces import Answer
 from keycache.issuer import Issuer, url_problems
@@ -28,22 +27,18 @@ class HttpFetcher:
         self._max_bytes = max_bytes
         self._observer = observer
         self._jwks_urls: dict[str, str] = {}
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeout, connect=connect),
-            follow_redirects=False,
-            trust_env=False,
-            # The host's own store of certificate authorities, as its operator has set it up.
-            verify=ssl.create_default_context(),
-            # An issuer's cookies are neither kept nor sent back.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            # Fetches are minutes apart: a kept connection would mostly be found closed.
-            limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
-            headers={
-                "User-Agent": f"sanic-keycache/{version('sanic-keycache')}",
-                "Accept": "application/jwk-set+json, application/json",
-                "Accept-Encoding": "identity",
-            },
-        )
+        self._clients = HttpClients(httpx.Timeout(timeout, connect=connect))
+
+    def prepare(self, issuers: Iterable[Issuer]) -> None:
+        """Read the files with certificates. Raises ConfigurationError for those of no use."""
+        problems = []
+        for issuer in issuers:
+            try:
+                self._clients.of(issuer.fetch)
+            except FileError as error:
+                problems.append(f"{issuer.name}: {error}")
+        if problems:
+            raise ConfigurationError(problems)
 
     async def fetch(self, issuer: Issuer, etag: str | None, last_modified: str | None) -> Answer:
         """See `Fetcher.fetch`."""
@@ -73,7 +68,7 @@ class HttpFetcher:
         if known is not None:
             return known
         base = issuer.issuer.rstrip("/")
-        status, _, body = await self._get(f"{base}/.well-known/openid-configuration", {})
+        status, _, body = await self._get(issuer, f"{base}/.well-known/openid-configuration", {})
         if status == httpx.codes.NOT_FOUND:
             url = f"{base}/.well-known/jwks.json"
         else:
@@ -83,7 +78,7 @@ class HttpFetcher:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._clients.aclose()
 
     async def _fetch_jwks(
         self, issuer: Issuer, url: str, etag: str | None, last_modified: str | None
@@ -96,7 +91,7 @@ class HttpFetcher:
         started = perf_counter()
         status, body = 0, b""
         try:
-            status, headers, body = await self._get(url, conditions)
+            status, headers, body = await self._get(issuer, url, conditions)
         finally:
             self._observer(Fetched(issuer.name, status, len(body), perf_counter() - started))
         if status not in (httpx.codes.OK, httpx.codes.NOT_MODIFIED):
@@ -110,9 +105,13 @@ class HttpFetcher:
             date=headers.get("date"),
         )
 
-    async def _get(self, url: str, conditions: dict[str, str]) -> tuple[int, httpx.Headers, bytes]:
+    async def _get(
+        self, issuer: Issuer, url: str, conditions: dict[str, str]
+    ) -> tuple[int, httpx.Headers, bytes]:
         try:
-            async with self._client.stream("GET", url, headers=conditions) as response:
+            client = self._clients.of(issuer.fetch)
+            headers = conditions | _own_headers(issuer, url)
+            async with client.stream("GET", url, headers=headers) as response:
                 body = b""
                 coding = response.headers.get("content-encoding", "identity")
                 if coding.lower() != "identity":
@@ -124,11 +123,25 @@ class HttpFetcher:
                             FetchCode.TOO_LARGE, f"{url} answered more than {self._max_bytes} bytes"
                         )
                 return response.status_code, response.headers, body
+        except FileError as error:
+            raise JWKSError(FetchCode.UNREACHABLE, str(error)) from error
         except httpx.TimeoutException as error:
             raise JWKSError(FetchCode.TIMEOUT, f"{url}: {type(error).__name__}") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             # ValueError: a host name that looks like an internationalised one, and is none.
             raise JWKSError(FetchCode.UNREACHABLE, f"{url}: {_sentence(error)}") from error
+
+
+def _own_headers(issuer: Issuer, url: str) -> dict[str, str]:
+    """The header fields of this issuer, for hosts that its operator named and no other."""
+    named = {_origin(own) for own in (issuer.issuer, issuer.jwks_url) if own is not None}
+    return dict(issuer.fetch.headers) if _origin(url) in named else {}
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """RFC 6454 section 4; httpx knows no port where it is the scheme's own."""
+    parts = httpx.URL(url)
+    return parts.scheme, parts.host, parts.port
 
 
 def _jwks_uri(status: int, body: bytes, issuer: Issuer) -> str:
