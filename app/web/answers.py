@@ -13,6 +13,7 @@ from typing import Any
 from sanic import HTTPResponse, Request, Sanic, json
 from sanic.exceptions import SanicException
 
+from app.web.question import of_sanic
 from app.web.refusals import request_fields
 
 logger = logging.getLogger("keycache.web")
@@ -36,7 +37,7 @@ def _answer(request: Request, error: BaseException) -> HTTPResponse:
     if status == 500:
         # A bug. Neither the URL nor a header is logged: a token may stand in both.
         route = request.route.path if request.route else "no route"
-        about = {"fields": request_fields(request)}
+        about = {"fields": request_fields(of_sanic(request, trusted=False))}
         logger.error("%s /%s failed", request.method[:10], route, exc_info=error, extra=about)
     return json({"error": _phrase(status)}, status=status, headers=headers)
 

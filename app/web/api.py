@@ -1,26 +1,35 @@
-"""The public application: `GET /protected` for people, `GET /verify` for proxies."""
+"""The public application: `/protected` for people, `/verify` for proxies, and our own keys."""
 
-from collections.abc import Mapping
-from urllib.parse import quote
+from collections.abc import Callable
 
-from sanic import HTTPResponse, Request, json, text
+from sanic import HTTPResponse, Request, json, raw
 
 from app.settings import Settings
 from app.web.answers import NOT_STORED
+from app.web.forward_auth import Answer, ForwardAuth, Refusal
+from app.web.internal_token import InternalTokens
+from app.web.original import PREFIX, is_trusted
+from app.web.question import METHODS, METHODS_BELOW, Question, of_sanic
+from app.web.refusals import RefusalLog
 from app.web.server import Application, application
-from keycache.core.claims import scopes
+from keycache.problems import problem
+from keycache.rules import RuleTable
 from keycache.sanic import JWTAuth
 
-METHODS = ("GET", "HEAD")
+REALM = "api"
+JWKS_PATH = "/.well-known/jwks.json"
+JWKS_SECONDS = 300
+"""For how long an upstream may keep our keys: a new one is published before it signs."""
 
 SPARE_SECONDS = 10.0
 """What a handler may take beyond its longest wait for the refresher: far more than it needs."""
 
-_HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
+def make_api(settings: Settings, auth: JWTAuth, refusals: RefusalLog) -> Application:
+    """The application, protected by `auth`, which its listeners open and close.
 
-def make_api(settings: Settings, auth: JWTAuth) -> Application:
-    """The application, protected by `auth`, which its listeners open and close."""
+    Raises ConfigurationError when the settings cannot work.
+    """
     app = application("keycache", response_seconds=settings.wait + SPARE_SECONDS, optimise=True)
     auth.init_app(app)
 
@@ -31,30 +40,70 @@ def make_api(settings: Settings, auth: JWTAuth) -> Application:
             {"message": "Access granted", "user": request.ctx.user}, headers=dict(NOT_STORED)
         )
 
-    @app.route("/verify", methods=METHODS)
-    @auth.required
-    async def verify(request: Request) -> HTTPResponse:
-        return text("", headers=identity(request.ctx.user) | NOT_STORED)
+    internal = _internal_tokens(settings)
+    if internal is not None:
 
+        @app.route(JWKS_PATH, methods=METHODS)
+        async def jwks(_: Request) -> HTTPResponse:
+            headers = {"Cache-Control": f"public, max-age={JWKS_SECONDS}"}
+            return raw(internal.jwks, headers=headers, content_type="application/jwk-set+json")
+
+    metadata_url = settings.resource.metadata_url if settings.resource else None
+
+    def refuse(question: Question, error: Refusal) -> Answer:
+        said = problem(error, REALM, metadata_url)
+        request_id = refusals.note(question, error, said.status, PREFIX)
+        body = json(said.body).body or b""
+        headers = said.headers | {"X-Request-ID": request_id}
+        return Answer(said.status, headers, body, "application/json")
+
+    _add_verify(app, auth, _forward_auth(settings, internal, refuse))
     return app
 
 
-def identity(claims: Mapping[str, object]) -> dict[str, str]:
-    """Who the token speaks for, as header fields that a proxy copies into the request.
+def _internal_tokens(settings: Settings) -> InternalTokens | None:
+    table = settings.internal_token
+    if table is None:
+        return None
+    return InternalTokens(
+        [key.get_secret_value() for key in table.keys],
+        issuer=table.issuer,
+        audience=table.audience,
+        lifetime=table.lifetime,
+    )
 
-    All of them are always set, to nothing if need be, so that a proxy which copies them overwrites
-    what a client may have sent under these names.
-    """
-    return {
-        "X-Auth-Subject": header_safe(claims.get("sub")),
-        "X-Auth-Issuer": header_safe(claims.get("iss")),
-        "X-Auth-Scope": " ".join(sorted(map(header_safe, scopes(claims)))),
-    }
+
+def _forward_auth(
+    settings: Settings,
+    internal: InternalTokens | None,
+    refuse: Callable[[Question, Refusal], Answer],
+) -> ForwardAuth:
+    rules = settings.rules()
+    if rules is None:
+        rules = RuleTable((), issuers=settings.issuers(), sources=settings.token_sources())
+    named = settings.internal_token.header if settings.internal_token else ""
+    return ForwardAuth(
+        rules,
+        refuse,
+        proxies=settings.trusted_proxies,
+        headers=settings.identity_headers,
+        internal=(named, internal) if internal else None,
+    )
 
 
-def header_safe(value: object) -> str:
-    """A text as a header field can carry it: anything but visible ASCII is percent-encoded (UTF-8).
+def _add_verify(app: Application, auth: JWTAuth, forward: ForwardAuth) -> None:
+    @app.before_server_start
+    async def open_guard(_: object) -> None:
+        """After the extension's own listener, which opens the runtime."""
+        forward.open(auth.runtime.authenticator)
 
-    So is `%`, hence two texts never look alike. What is no text becomes nothing.
-    """
-    return quote(value, safe=_HEADER_SAFE, errors="replace") if isinstance(value, str) else ""
+    async def verify(request: Request, **_: str) -> HTTPResponse:
+        peer = request.conn_info.client_ip if request.conn_info else None
+        question = of_sanic(request, trusted=is_trusted(peer, forward.proxies))
+        answer = await forward.answer(question)
+        return HTTPResponse(answer.body, answer.status, dict(answer.headers), answer.content_type)
+
+    app.add_route(verify, PREFIX, METHODS, strict_slashes=True)
+    # Every path below is one that is asked about, an empty one too.
+    app.add_route(verify, f"{PREFIX}/", METHODS_BELOW, strict_slashes=True, name="verify_root")
+    app.add_route(verify, f"{PREFIX}/<original:path>", METHODS_BELOW, name="verify_below")

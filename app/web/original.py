@@ -34,12 +34,23 @@ _TARGET = re.compile(r"/[!-~]*")
 """RFC 9112 section 3.2.1: visible ASCII; a fragment is refused below."""
 
 
-class Headers(Protocol):
-    """Where the fields of the question are read."""
+class Asking(Protocol):
+    """A request for `PREFIX` or a path below it."""
 
-    def header(self, name: str, /) -> Sequence[str]:
+    @property
+    def method(self) -> str:
+        """As it was sent."""
+
+    @property
+    def path(self) -> str:
+        """As it was sent, without the query."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its peer is a trusted proxy."""
+
+    def header(self, name: str) -> Sequence[str]:
         """All values of a field; its name in lower case."""
-        ...
 
 
 class Original(NamedTuple):
@@ -60,25 +71,27 @@ def is_trusted(peer: str | None, proxies: Sequence[Network]) -> bool:
     return any(address in network for network in proxies)
 
 
-def original(method: str, path: str, headers: Headers, *, trusted: bool) -> Original:
-    """The request that is asked about in a request for `path`, which is below `PREFIX`.
+def original(asking: Asking) -> Original | None:
+    """The request that is asked about; None when nothing is said of one.
 
-    Raises TokenError: untrusted_proxy when a peer that is not trusted asks; unknown_request when
-    it is not said, or in two ways that differ.
+    Raises TokenError: untrusted_proxy when the peer is not trusted; unknown_request when it is said
+    incompletely, or in two ways that differ; ambiguous_path.
     """
-    if not trusted:
+    if not asking.trusted:
         raise TokenError(
             Reason.UNTRUSTED_PROXY, "Only a trusted proxy may ask about other requests."
         )
-    said = [Original(method, path.removeprefix(PREFIX))] if path != PREFIX else []
+    said = []
+    if asking.path != PREFIX:
+        said.append(Original(asking.method, asking.path.removeprefix(PREFIX)))
     for names in FORMS:
-        methods, targets = map(headers.header, names)
+        methods, targets = map(asking.header, names)
         if methods or targets:
             if len(methods) != 1 or len(targets) != 1:
                 raise _unknown("The proxy did not say completely which request it asks about.")
             said.append(Original(methods[0], targets[0].partition("?")[0]))
     if not said:
-        raise _unknown("The proxy did not say which request it asks about.")
+        return None
     first = said[0]
     if any(other != first for other in said):
         raise _unknown("It is said in two ways, which differ, which request is asked about.")

@@ -14,10 +14,12 @@ from secrets import token_hex
 
 from sanic import HTTPResponse, Request
 
+from app.web.question import Question, of_sanic
 from keycache.core.token import parse_token
 from keycache.errors import TokenError, UnavailableError
+from keycache.guard import read_tokens
 from keycache.issuer import Issuer
-from keycache.sanic import bearer_token
+from keycache.rules import AUTHORIZATION, TokenSource
 
 logger = logging.getLogger("keycache.refusals")
 
@@ -25,6 +27,9 @@ LINES, WINDOW = 5, 10.0
 """Lines of one reason a worker writes in so many seconds; the others are counted."""
 
 CLAIM_CHARS = 128
+SECRET = ("authorization", "cookie")
+"""Header fields that hold credentials, whatever is configured."""
+
 UNAVAILABLE = "temporarily_unavailable"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,64}")
@@ -36,10 +41,11 @@ Later = Callable[[float, Callable[[], None]], object]
 
 
 class RefusalLog:
-    """Told of every refusal by JWTAuth; see `keycache.sanic.JWTAuth`, `on_refusal`.
+    """Told of every refusal; by JWTAuth see `keycache.sanic.JWTAuth`, `on_refusal`.
 
-    claims: those whose values may be logged. token_bytes, kid_chars: limits of size, as for the
-    verification. later: calls a function after so many seconds (`loop.call_later`).
+    claims: those whose values may be logged. sources: where tokens are sent. token_bytes,
+    kid_chars: limits of size, as for the verification. later: calls a function after so many
+    seconds (`loop.call_later`).
     """
 
     def __init__(
@@ -48,9 +54,12 @@ class RefusalLog:
         claims: Iterable[str],
         limits: tuple[int, int],
         later: Later,
+        sources: Sequence[TokenSource] = (AUTHORIZATION,),
     ) -> None:
         self._names = {issuer.issuer: issuer.name for issuer in issuers}
         self._claims = tuple(claims)
+        self._sources = sources
+        self._secret = {*SECRET, *(source.header for source in sources)}
         self._token_bytes, self._kid_chars = limits
         self._later = later
         self._said: dict[str, int] = {}  # how often in this window, said or not
@@ -58,22 +67,28 @@ class RefusalLog:
     def __call__(
         self, request: Request, error: TokenError | UnavailableError, answer: HTTPResponse
     ) -> None:
-        """Log it, or count it; the answer gets the request id to be asked about."""
-        about = request_fields(request)
-        answer.headers["X-Request-ID"] = about["request_id"]
-        reason = str(error.reason) if isinstance(error, TokenError) else UNAVAILABLE
-        if not self._may_say(reason):
-            return
+        """Note a refusal by JWTAuth; the answer gets the request id to be asked about."""
         route = request.route.path if request.route else ""
-        fields: dict[str, object] = {
-            "reason": reason,
-            "status": answer.status,
-            **self._told_by_token(request),
-            "method": request.method[:10],
-            "route": f"/{route}",
-            **about,
-        }
-        logger.info("refused", extra={"fields": fields})
+        question = of_sanic(request, trusted=False)
+        answer.headers["X-Request-ID"] = self.note(question, error, answer.status, f"/{route}")
+
+    def note(
+        self, question: Question, error: TokenError | UnavailableError, status: int, route: str
+    ) -> str:
+        """Log a refusal, or count it; returns the request id."""
+        about = request_fields(question, self._secret)
+        reason = str(error.reason) if isinstance(error, TokenError) else UNAVAILABLE
+        if self._may_say(reason):
+            fields: dict[str, object] = {
+                "reason": reason,
+                "status": status,
+                **self._told_by_token(question),
+                "method": question.method[:10],
+                "route": route,
+                **about,
+            }
+            logger.info("refused", extra={"fields": fields})
+        return about["request_id"]
 
     def close(self) -> None:
         """Say how many were left out until now."""
@@ -93,9 +108,10 @@ class RefusalLog:
             fields = {"reason": reason, "left_out": left_out, "seconds": WINDOW}
             logger.info("refused, and not logged one by one", extra={"fields": fields})
 
-    def _told_by_token(self, request: Request) -> dict[str, object]:
+    def _told_by_token(self, question: Question) -> dict[str, object]:
         try:
-            token = parse_token(bearer_token(request), self._token_bytes, self._kid_chars)
+            text = next(iter(read_tokens(self._sources, question)), "")
+            token = parse_token(text, self._token_bytes, self._kid_chars)
         except TokenError:
             return {"issuer": "unknown"}
         issuer = token.payload.get("iss")
@@ -108,24 +124,33 @@ class RefusalLog:
         return {"issuer": name} | ({"token_says": claims} if claims else {})
 
 
-def request_fields(request: Request) -> dict[str, str]:
+def request_fields(question: Question, secret: Iterable[str] = SECRET) -> dict[str, str]:
     """What connects a log line with those of other services: the request id, and the trace id where
     there is one.
 
-    `X-Request-ID` is taken as it came if it has a sober form and is no piece of the credentials;
-    else there is a new one. `traceparent`: W3C Trace Context, Level 1, section 3.2.
+    `X-Request-ID` is taken as it came if it has a sober form and is no piece of what the `secret`
+    header fields hold; else there is a new one. `traceparent`: W3C Trace Context, Level 1, section
+    3.2.
     """
-    sent: list[str] = request.headers.getall("x-request-id", [])
-    credentials = "".join(request.headers.getall("authorization", []))
-    fits = len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0])
-    if fits and not (len(sent[0]) >= 16 and sent[0] in credentials):
+    sent = question.header("x-request-id")
+    if (
+        len(sent) == 1
+        and _REQUEST_ID.fullmatch(sent[0])
+        and not _is_part(sent[0], question, secret)
+    ):
         fields = {"request_id": sent[0]}
     else:
         fields = {"request_id": token_hex(16)}
-    parents: list[str] = request.headers.getall("traceparent", [])
+    parents = question.header("traceparent")
     if len(parents) == 1 and (trace_id := traced(parents[0])) is not None:
         fields["trace_id"] = trace_id
     return fields
+
+
+def _is_part(text: str, question: Question, secret: Iterable[str]) -> bool:
+    return len(text) >= 16 and any(
+        text in value for name in secret for value in question.header(name)
+    )
 
 
 def traced(parent: str) -> str | None:

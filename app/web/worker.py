@@ -55,14 +55,17 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
         settings.log_claims,
         (settings.token_bytes, settings.kid_chars),
         asyncio.get_running_loop().call_later,
+        settings.token_sources(),
     )
     auth = JWTAuth(
         issuer=issuers,
         options=settings.options(redis_url=job.redis_url, seal_keys=job.seal_keys),
         observer=together(PrometheusObserver(issuer.name for issuer in issuers), FactsLog()),
         on_refusal=refusals,
+        sources=settings.token_sources(),
+        resource=settings.resource,
     )
-    api = make_api(settings, auth)
+    api = make_api(settings, auth, refusals)
 
     @api.before_server_start
     async def first_keys(_: object) -> None:

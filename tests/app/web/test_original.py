@@ -1,22 +1,13 @@
 """Which request a proxy asks about, and who may."""
 
-from collections.abc import Sequence
 from ipaddress import ip_network
 
 import pytest
+from sanic.compat import Header
 
 from app.web.original import Original, is_trusted, original
+from app.web.question import Question
 from keycache.errors import Reason, TokenError
-
-
-class Fields:
-    """The header fields of a question."""
-
-    def __init__(self, *fields: tuple[str, str]) -> None:
-        self._fields = fields
-
-    def header(self, name: str, /) -> Sequence[str]:
-        return [value for field, value in self._fields if field.lower() == name]
 
 
 def nginx(method: str = "PUT", uri: str = "/orders/7") -> list[tuple[str, str]]:
@@ -29,9 +20,10 @@ def traefik(method: str = "PUT", uri: str = "/orders/7") -> list[tuple[str, str]
 
 def asked(
     *fields: tuple[str, str], method: str = "GET", path: str = "/verify", trusted: bool = True
-) -> Original | Reason:
+) -> Original | Reason | None:
+    question = Question(method, path, Header(fields).getall, trusted=trusted)
     try:
-        return original(method, path, Fields(*fields), trusted=trusted)
+        return original(question)
     except TokenError as error:
         return error.reason
 
@@ -43,6 +35,10 @@ def test_proxy_says_it_in_header_fields(fields: list[tuple[str, str]]) -> None:
 
 def test_envoy_says_it_in_the_request_line() -> None:
     assert Original("PUT", "/orders/7") == asked(method="PUT", path="/verify/orders/7")
+
+
+def test_proxy_may_say_nothing() -> None:
+    assert asked() is None
 
 
 def test_root_is_a_path_too() -> None:
@@ -58,7 +54,6 @@ def test_path_is_taken_as_it_was_sent() -> None:
 
 
 INCOMPLETE = {
-    "nothing": [],
     "no uri": nginx()[:1],
     "no method": traefik()[1:],
     "halves of two": [nginx()[1], traefik()[0]],

@@ -1,0 +1,164 @@
+"""ForwardAuth: what `/verify` answers, whoever carries the question and the answer.
+
+    question → the request it asks about → rule → token → claims → identity → answer
+                   (where there are rules)   └─────── refused, and why ─────────┘
+
+`decide` never awaits. Where only waiting for a key can tell, it has no answer, and nothing has
+happened; `answer` then waits.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+from typing import NamedTuple
+
+from app.settings.headers import IDENTITY_HEADERS, IdentityHeader
+from app.web.identity import identity
+from app.web.internal_token import InternalTokens
+from app.web.original import Network, original
+from app.web.question import Question
+from keycache.authenticator import Authenticator
+from keycache.core.claims import Claims, scopes
+from keycache.errors import ConfigurationError, Reason, TokenError, UnavailableError
+from keycache.guard import Admitted, Guard
+from keycache.rules import Rule, RuleTable
+
+ANY_GOOD_TOKEN = Rule(path="/**")
+"""The rule where none is configured."""
+
+ABOUT_NOTHING = Rule(path="/**")
+"""The rule where some are, and a proxy does not say what it asks about. What is wrong with a token
+comes first: so its health check, which has none, sees by the 401 that we are there.
+"""
+
+KEPT = 4096
+"""Answers that are kept for tokens that come again: a few MiB."""
+
+Refusal = TokenError | UnavailableError
+
+
+class Answer:
+    """An answer to a question. wire: its bytes, once somebody has needed them."""
+
+    __slots__ = ("body", "content_type", "headers", "status", "wire")
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes, content_type: str
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.content_type = content_type
+        self.wire = b""
+
+
+class _Kept(NamedTuple):
+    """The answer for these claims (this very object), and until when: seconds since the epoch."""
+
+    claims: Claims
+    answer: Answer
+    until: float
+
+
+class ForwardAuth:
+    """Answers questions about requests.
+
+    table: the rules, the issuers and the token sources; without rules a good token is enough, and
+        nobody asks which request it came with.
+    refuse: makes the answer to a question that is refused.
+    proxies: whose word about the original request is taken.
+    headers: the fields of a good answer. internal: the name of one more, for a token of our own.
+    clock: seconds since the epoch.
+
+    Raises ConfigurationError when there are rules and nobody whose word is taken.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root names each part once
+        self,
+        table: RuleTable,
+        refuse: Callable[[Question, Refusal], Answer],
+        *,
+        proxies: Sequence[Network] = (),
+        headers: Sequence[IdentityHeader] = IDENTITY_HEADERS,
+        internal: tuple[str, InternalTokens] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if table.rules and not proxies:
+            raise ConfigurationError(
+                ["trusted_proxies: there are rules; name the proxies that may ask about them"]
+            )
+        self.proxies = proxies
+        self._table = table
+        self._refuse = refuse
+        self._headers = headers
+        self._internal = internal
+        self._clock = clock
+        self._kept: dict[int, _Kept] = {}
+
+    def open(self, authenticator: Authenticator) -> None:
+        """Decide with this authenticator from now on."""
+        self._guard = Guard(self._table, authenticator)
+
+    def decide(self, question: Question) -> Answer | None:
+        """The answer, when it is known without waiting."""
+        try:
+            rule, sent = self._rule(question)
+            admitted = self._guard.known_by(rule, sent)
+            return None if admitted is None else self._accept(admitted)
+        except (TokenError, UnavailableError) as error:
+            return self._refuse(question, error)
+
+    async def answer(self, question: Question) -> Answer:
+        """The answer, after waiting if need be."""
+        answer = self.decide(question)
+        if answer is not None:
+            return answer
+        try:
+            rule, sent = self._rule(question)
+            return self._accept(await self._guard.admit_by(rule, sent))
+        except (TokenError, UnavailableError) as error:
+            return self._refuse(question, error)
+
+    def _rule(self, question: Question) -> tuple[Rule, Question]:
+        """The rule that decides, and the request that it judges. Raises TokenError."""
+        if not self._table.rules:
+            return ANY_GOOD_TOKEN, question
+        asked = original(question)
+        if asked is None:
+            return ABOUT_NOTHING, question
+        rule = self._table.choose(asked.method, asked.path)
+        if rule is None:
+            raise TokenError(Reason.NO_RULE, "No rule allows this request.")
+        return rule, question
+
+    def _accept(self, admitted: Admitted) -> Answer:
+        if admitted.rule is ABOUT_NOTHING:
+            raise TokenError(
+                Reason.UNKNOWN_REQUEST, "The proxy did not say which request it asks about."
+            )
+        claims = admitted.claims
+        if claims is None:
+            return self._good({}, (), "")
+        now = self._clock() if self._internal else 0.0
+        kept = self._kept.get(id(claims))
+        if kept is not None and kept.claims is claims and now < kept.until:
+            return kept.answer
+        if kept is None and len(self._kept) >= KEPT:
+            del self._kept[next(iter(self._kept))]
+        issuer = self._table.issuers[claims["iss"]]
+        granted = scopes(claims, issuer.scope_paths)
+        token, until = "", inf
+        if self._internal is not None:
+            ends = claims["exp"] + issuer.leeway
+            token, expires = self._internal[1].mint(claims, granted, ends, now)
+            until = now + (expires - now) / 2  # what is handed out is good for a while yet
+        answer = self._good(claims, granted, token)
+        self._kept[id(claims)] = _Kept(claims, answer, until)
+        return answer
+
+    def _good(self, claims: Mapping[str, object], granted: Iterable[str], token: str) -> Answer:
+        headers = identity(self._headers, claims, granted)
+        if self._internal is not None:
+            headers[self._internal[0]] = token
+        headers["Cache-Control"] = "no-store"
+        return Answer(200, headers, b"", "text/plain; charset=utf-8")
