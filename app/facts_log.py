@@ -51,7 +51,7 @@ class FactsLog:
 
 def together(first: Listener, second: Listener) -> Observer:
     """An Observer that tells both. A fact that only one of them hears costs one call, as before:
-    the two or three facts of an accepted token pay nothing for a log that does not want them.
+    the fact of an accepted token pays nothing for a log that does not want it.
     """
     hears = {**second.hears, **first.hears}
     for kind in first.hears.keys() & second.hears.keys():

@@ -10,22 +10,15 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import NamedTuple
 
+import msgspec
+
 from keycache.cache import KeyCache
 from keycache.core.claims import Claims, check_times
 from keycache.core.keys import Miss, SigningKey
 from keycache.core.token import Header, UnverifiedToken, parse_token
 from keycache.core.verifier import Verdict, check_signature, judge, verify
 from keycache.errors import Reason, TokenError, UnavailableError
-from keycache.events import (
-    LookedUp,
-    Observer,
-    Path,
-    Rejected,
-    Staged,
-    Tier,
-    Unverifiable,
-    Verified,
-)
+from keycache.events import Observer, Path, Rejected, Staged, Tier, Unverifiable, Verified
 from keycache.interfaces import Clock
 from keycache.issuer import Issuer
 from keycache.revocations import Revocations
@@ -33,6 +26,10 @@ from keycache.token_cache import TokenCache, token_digest
 
 MEASURED = 64
 """Of so many verifications that needed a key, one has its stages measured."""
+
+# Read for every token: to find a member in its enumeration costs as much as to make a fact.
+_CACHED, _MEMORY, _WAITED = Path
+_TOKEN_CACHE, _IN_MEMORY = Tier.TOKEN_CACHE, Tier.MEMORY
 
 
 class Trusted(NamedTuple):
@@ -43,7 +40,7 @@ class Trusted(NamedTuple):
     revocations: Revocations | None = None
 
 
-class _Asking(NamedTuple):
+class _Asking(msgspec.Struct, frozen=True, gc=False):
     """A token whose key is to be asked for. started, parsed: when, for the measurements."""
 
     token: UnverifiedToken
@@ -97,9 +94,8 @@ class Authenticator:
         digest = token_digest(text) if self._tokens.size else b""
         entry = self._tokens.get(digest, now)
         if entry is not None:
-            name = entry.cache.name
-            self._observer(LookedUp(name, Tier.TOKEN_CACHE))
-            self._observer(Verified(name, Path.CACHED, perf_counter() - started))
+            seconds = perf_counter() - started
+            self._observer(Verified(entry.cache.name, _CACHED, seconds, _TOKEN_CACHE))
             return entry.claims
         try:
             token = parse_token(text, self._token_bytes, self._kid_chars)
@@ -107,74 +103,77 @@ class Authenticator:
             parsed = perf_counter()
         except TokenError as error:
             seconds = perf_counter() - started
-            self._observer(Rejected(None, error.reason, Path.MEMORY, seconds))
+            self._observer(Rejected(None, error.reason, _MEMORY, seconds))
             raise
         asking = _Asking(token, issuer, cache, revocations, digest, started, parsed)
+        header = token.header
+        tier = None
         try:
-            _check_header(token.header, issuer)
-            found = cache.peek(token.header.kid, token.header.alg, now)
+            _check_header(header, issuer)
+            found = cache.peek(header.kid, header.alg, now)
             if found is None:
                 check_times(token.payload, issuer.leeway, now)
                 return asking
-            if isinstance(found, SigningKey):
-                self._observer(LookedUp(issuer.name, Tier.MEMORY))
-            return self._verify(asking, found, now, Path.MEMORY)
+            if not isinstance(found, SigningKey):
+                tier = Tier.NEGATIVE if found is Miss.UNKNOWN else None
+                raise _no_key(found)
+            tier = _IN_MEMORY
+            return self._verify(asking, found, now, _MEMORY, tier)
         except TokenError as error:
             seconds = perf_counter() - started
-            self._observer(Rejected(issuer.name, error.reason, Path.MEMORY, seconds))
+            self._observer(Rejected(issuer.name, error.reason, _MEMORY, seconds, tier))
             raise
         except UnavailableError:  # what is revoked is not known
-            self._observer(Unverifiable(issuer.name, Path.MEMORY, perf_counter() - started))
+            seconds = perf_counter() - started
+            self._observer(Unverifiable(issuer.name, _MEMORY, seconds, tier))
             raise
 
     async def _ask(self, asking: _Asking) -> Claims:
         """Wait for the key. Raises TokenError, UnavailableError."""
-        name, started = asking.issuer.name, asking.started
+        name, started, cache = asking.issuer.name, asking.started, asking.cache
+        tier = None
         try:
-            found = await self._wait(asking.cache, asking.token.header)
-            return self._verify(asking, found, self._clock.now(), Path.WAITED)
+            found = await self._wait(cache, asking.token.header)
+            tier = cache.held.tier if cache.held else Tier.ISSUER
+            if not isinstance(found, SigningKey):
+                raise _no_key(found)
+            return self._verify(asking, found, self._clock.now(), _WAITED, tier)
         except TokenError as error:
             seconds = perf_counter() - started
-            self._observer(Rejected(name, error.reason, Path.WAITED, seconds))
+            self._observer(Rejected(name, error.reason, _WAITED, seconds, tier))
             raise
         except UnavailableError:
-            self._observer(Unverifiable(name, Path.WAITED, perf_counter() - started))
+            self._observer(Unverifiable(name, _WAITED, perf_counter() - started, tier))
             raise
 
-    def _verify(self, asking: _Asking, found: SigningKey | Miss, now: float, path: Path) -> Claims:
+    def _verify(
+        self, asking: _Asking, key: SigningKey, now: float, path: Path, tier: Tier
+    ) -> Claims:
         """The claims of a token, with the key that was found for it. Raises TokenError, and
         UnavailableError when it cannot be known whether the token is revoked.
         """
-        token, issuer, cache, revocations, digest, started, parsed = asking
-        key = _usable(found)
         if self._unmeasured:
             self._unmeasured -= 1
-            verdict = verify(token, key, issuer, now)
+            verdict = verify(asking.token, key, asking.issuer, now)
         else:
-            verdict = self._measured(token, key, issuer, now, (started, parsed))
-        if revocations is not None:
-            verdict = revocations.judge(verdict, now)
-        self._tokens.put(digest, verdict, key, cache)
-        self._observer(Verified(issuer.name, path, perf_counter() - started))
+            verdict = self._measured(asking, key, now)
+        if asking.revocations is not None:
+            verdict = asking.revocations.judge(verdict, now)
+        self._tokens.put(asking.digest, verdict, key, asking.cache)
+        seconds = perf_counter() - asking.started
+        self._observer(Verified(asking.issuer.name, path, seconds, tier))
         return verdict.claims
 
-    def _measured(
-        self,
-        token: UnverifiedToken,
-        key: SigningKey,
-        issuer: Issuer,
-        now: float,
-        before: tuple[float, float],
-    ) -> Verdict:
-        """`verify`, with its stages measured. before: when it all began, and was parsed."""
-        started, parsed = before
+    def _measured(self, asking: _Asking, key: SigningKey, now: float) -> Verdict:
+        """`verify`, with its stages measured."""
         found = perf_counter()
-        check_signature(token, key, issuer)
+        check_signature(asking.token, key, asking.issuer)
         checked = perf_counter()
-        verdict = judge(token, issuer, now)
+        verdict = judge(asking.token, asking.issuer, now)
         judged = perf_counter()
         self._unmeasured = MEASURED - 1
-        self._observer(Staged(parsed - started, found - parsed, checked - found, judged - checked))
+        parse, wait = asking.parsed - asking.started, found - asking.parsed
+        self._observer(Staged(parse, wait, checked - found, judged - checked))
         return verdict
 
     def _trust(self, token: UnverifiedToken) -> Trusted:
@@ -197,8 +196,6 @@ class Authenticator:
             if current is None:
                 raise UnavailableError("The issuer's keys changed just now.", retry_after=1)
             found = current
-        tier = cache.held.tier if cache.held else Tier.ISSUER
-        self._observer(LookedUp(cache.name, tier))
         return found
 
 
@@ -211,19 +208,17 @@ def _check_header(header: Header, issuer: Issuer) -> None:
         raise TokenError(Reason.MISSING_KID, "The header has no kid.")
 
 
-def _usable(found: SigningKey | Miss) -> SigningKey:
-    match found:
-        case SigningKey():
-            return found
+def _no_key(miss: Miss) -> TokenError:
+    match miss:
         case Miss.UNKNOWN:
-            raise TokenError(Reason.UNKNOWN_KEY, "The issuer has no key of this kid.")
+            return TokenError(Reason.UNKNOWN_KEY, "The issuer has no key of this kid.")
         case Miss.UNUSABLE:
-            raise TokenError(Reason.UNKNOWN_KEY, "The issuer's key of this kid cannot be used.")
+            return TokenError(Reason.UNKNOWN_KEY, "The issuer's key of this kid cannot be used.")
         case Miss.MISMATCH:
-            raise TokenError(
+            return TokenError(
                 Reason.UNSUPPORTED_ALGORITHM, "The key of this kid is not for this algorithm."
             )
         case Miss.AMBIGUOUS:
-            raise TokenError(
+            return TokenError(
                 Reason.MISSING_KID, "The header has no kid, and not exactly one key would fit."
             )

@@ -14,7 +14,7 @@ from keycache.core.freshness import Freshness
 from keycache.core.keys import KeySet, Miss, SigningKey
 from keycache.core.record import Record
 from keycache.errors import UnavailableError
-from keycache.events import LookedUp, NegativeKidsChanged, Observer, Tier, WaitersChanged
+from keycache.events import NegativeKidsChanged, Observer, Tier, WaitersChanged
 from keycache.interfaces import Clock
 
 
@@ -103,13 +103,11 @@ class KeyCache:
         if self.held is not None:
             freshness = self.held.freshness
             found = self.held.key_set.select(kid, alg)
+            if now < freshness.stale_until and isinstance(found, SigningKey):
+                return found  # what the table says, of which this is nearly every question
         match decide(freshness, self._known(found, kid, now), now):
-            case Decision.SERVE | Decision.SERVE_AND_REFRESH:
+            case Decision.SERVE | Decision.SERVE_AND_REFRESH | Decision.REFUSE:
                 return found  # that it is due the refresher knows by its own timer
-            case Decision.REFUSE:
-                if found is Miss.UNKNOWN:
-                    self._observer(LookedUp(self.name, Tier.NEGATIVE))
-                return found
             case Decision.WAIT:
                 return None
 

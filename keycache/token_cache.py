@@ -7,9 +7,11 @@ kept, so a stranger cannot fill it. The token itself is not kept: what leaks fro
 be replayed.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
+
+import msgspec
 
 from keycache.cache import KeyCache
 from keycache.core.claims import Claims
@@ -17,7 +19,7 @@ from keycache.core.keys import KeySet, SigningKey
 from keycache.core.verifier import Verdict
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """A verified token: its claims, when they hold, and the key they hang on."""
 
     claims: Claims
@@ -32,7 +34,8 @@ class TokenCache:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._entries: dict[bytes, Entry] = {}
+        # Ordered: in a dict, the entry put first is found behind all that were deleted before it.
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -49,26 +52,22 @@ class TokenCache:
         if not self.size:
             return
         if len(self._entries) >= self.size:
-            del self._entries[next(iter(self._entries))]
+            self._entries.popitem(last=False)
         validity = verdict.validity
         self._entries[digest] = Entry(verdict.claims, validity.starts, validity.ends, key, cache)
 
     def keep_only(self, cache: KeyCache, key_set: KeySet) -> None:
         """Drop every token of `cache` whose key is not in `key_set` (the same object)."""
         alive = {id(key) for key in key_set.keys}
-        self._entries = {
-            digest: entry
-            for digest, entry in self._entries.items()
-            if entry.cache is not cache or id(entry.key) in alive
-        }
+        self._drop(lambda entry: entry.cache is cache and id(entry.key) not in alive)
 
     def forget(self, cache: KeyCache, revoked: Callable[[Claims], bool]) -> None:
         """Drop every token of `cache` with such claims."""
-        self._entries = {
-            digest: entry
-            for digest, entry in self._entries.items()
-            if entry.cache is not cache or not revoked(entry.claims)
-        }
+        self._drop(lambda entry: entry.cache is cache and revoked(entry.claims))
+
+    def _drop(self, ends: Callable[[Entry], bool]) -> None:
+        for digest in [digest for digest, entry in self._entries.items() if ends(entry)]:
+            del self._entries[digest]
 
 
 def token_digest(token: str) -> bytes:

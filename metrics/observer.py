@@ -1,7 +1,7 @@
 """keycache's facts → instruments: an Observer that counts.
 
-Told of two or three facts for every request, it adds to plain numbers of its own, and carries them
-into the instruments at most FLUSH_AFTER seconds later, all at once: to write each through
+Told of a fact for every token, it adds to plain numbers of its own, and carries them into the
+instruments at most FLUSH_AFTER seconds later, all at once: to write each through
 prometheus_client would cost more than finding the token in the token cache did. So a page made by
 another process may be that much behind, and one made by this process never is. A killed process
 takes what it counted in its last moment with it; no counter falls, for nobody had seen it.
@@ -13,7 +13,6 @@ import asyncio
 import atexit
 import platform
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
@@ -30,7 +29,6 @@ from keycache.events import (
     KeySetInstalled,
     LeaseAsked,
     LeaseOutcome,
-    LookedUp,
     NegativeKidsChanged,
     Path,
     RecordRefused,
@@ -83,6 +81,20 @@ class _Children(Generic[_Metric]):
         return child
 
 
+_Fate = tuple[str, labels.Outcome, Reason | None, Path, Tier | None]
+"""What becomes of tokens: the issuer, the outcome and its reason, the path, and the tier."""
+
+
+class _Alike:
+    """The tokens of one fate since the last flush: how many took how long, by bucket; seconds."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_BUCKETS) + 1)
+        self.seconds = 0.0
+
+
 class PrometheusObserver:
     """Counts what happens to the tokens and keys of these issuers (configured names)."""
 
@@ -119,11 +131,7 @@ class PrometheusObserver:
         instruments.BUILD_INFO.labels(_version(), platform.python_version()).set(1)
 
         # What happened since the last flush.
-        self._new_verifications: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._new_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._new_lookups: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._new_counts = {path: [0] * (len(_BUCKETS) + 1) for path in Path}
-        self._new_seconds = dict.fromkeys(Path, 0.0)
+        self._news: dict[_Fate, _Alike] = {}
         self._timer: asyncio.TimerHandle | None = None
 
         self.hears: dict[type[Event], Callable[[Any], None]] = {
@@ -131,7 +139,6 @@ class PrometheusObserver:
             Staged: self._staged,
             Rejected: self._rejected,
             Unverifiable: self._unverifiable,
-            LookedUp: self._looked_up,
             WaitersChanged: self._waiters_changed,
             NegativeKidsChanged: self._negative_kids_changed,
             LeaseAsked: self._lease_asked,
@@ -157,20 +164,15 @@ class PrometheusObserver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for children, news in (
-            (self._verifications, self._new_verifications),
-            (self._failures, self._new_failures),
-            (self._lookups, self._new_lookups),
-        ):
-            for values, count in news.items():
-                children[values].inc(count)
-            news.clear()
-        for path, counts in self._new_counts.items():
-            if any(counts):
-                total = self._new_seconds[path]
-                instruments.add_observations(self._durations[path,], counts, total)
-                self._new_counts[path] = [0] * len(counts)
-                self._new_seconds[path] = 0.0
+        news, self._news = self._news, {}
+        for (issuer, outcome, reason, path, tier), alike in news.items():
+            count = sum(alike.counts)
+            self._verifications[issuer, outcome].inc(count)
+            if reason is not None:
+                self._failures[issuer, reason].inc(count)
+            if tier is not None:
+                self._lookups[issuer, tier].inc(count)
+            instruments.add_observations(self._durations[path,], alike.counts, alike.seconds)
 
     def _flush_soon(self) -> None:
         try:
@@ -181,35 +183,24 @@ class PrometheusObserver:
             self._timer = loop.call_later(FLUSH_AFTER, self.flush)
             _behind.add(self)
 
-    # The hot facts: a few for each request.
+    # The hot facts: one for each token.
 
     def _verified(self, event: Verified) -> None:
-        issuer, path, seconds = event
-        self._new_verifications[issuer, _ACCEPTED] += 1
-        self._new_counts[path][bisect_left(_BUCKETS, seconds)] += 1
-        self._new_seconds[path] += seconds
-        if self._timer is None:
-            self._flush_soon()
-
-    def _looked_up(self, event: LookedUp) -> None:
-        self._new_lookups[event] += 1
-        if self._timer is None:
-            self._flush_soon()
+        self._note((event.issuer, _ACCEPTED, None, event.path, event.tier), event.seconds)
 
     def _rejected(self, event: Rejected) -> None:
         issuer = labels.UNKNOWN if event.issuer is None else event.issuer
-        self._new_failures[issuer, event.reason] += 1
-        self._turned_away(issuer, _REJECTED, event.path, event.seconds)
+        self._note((issuer, _REJECTED, event.reason, event.path, event.tier), event.seconds)
 
     def _unverifiable(self, event: Unverifiable) -> None:
-        self._turned_away(event.issuer, _UNAVAILABLE, event.path, event.seconds)
+        self._note((event.issuer, _UNAVAILABLE, None, event.path, event.tier), event.seconds)
 
-    def _turned_away(
-        self, issuer: str, outcome: labels.Outcome, path: Path, seconds: float
-    ) -> None:
-        self._new_verifications[issuer, outcome] += 1
-        self._new_counts[path][bisect_left(_BUCKETS, seconds)] += 1
-        self._new_seconds[path] += seconds
+    def _note(self, fate: _Fate, seconds: float) -> None:
+        alike = self._news.get(fate)
+        if alike is None:
+            alike = self._news[fate] = _Alike()
+        alike.counts[bisect_left(_BUCKETS, seconds)] += 1
+        alike.seconds += seconds
         if self._timer is None:
             self._flush_soon()
 

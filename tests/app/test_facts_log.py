@@ -12,12 +12,11 @@ from keycache.events import (
     Cause,
     Event,
     KeySetInstalled,
-    LookedUp,
+    NegativeKidsChanged,
     RecordRefused,
     RefreshFailed,
     SnapshotFailed,
     StoreChanged,
-    Tier,
 )
 
 WEAK = SkipReason.WEAK_KEY
@@ -28,7 +27,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.heard: list[Event] = []
-        self.hears: Any = {LookedUp: self.heard.append, StoreChanged: self.heard.append}
+        self.hears: Any = {NegativeKidsChanged: self.heard.append, StoreChanged: self.heard.append}
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, object]]]:
@@ -107,5 +106,5 @@ def test_fact_that_both_hear_is_told_to_both(caplog: pytest.LogCaptureFixture) -
 
 def test_fact_that_only_one_hears_is_told_to_that_one() -> None:
     counts = Counts()
-    together(counts, FactsLog())(LookedUp("i", Tier.MEMORY))
-    assert [LookedUp("i", Tier.MEMORY)] == counts.heard
+    together(counts, FactsLog())(NegativeKidsChanged("i", 1))
+    assert [NegativeKidsChanged("i", 1)] == counts.heard

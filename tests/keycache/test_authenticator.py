@@ -18,7 +18,6 @@ from keycache.core.record import Record
 from keycache.errors import Reason, TokenError, UnavailableError
 from keycache.events import (
     Event,
-    LookedUp,
     Path,
     Rejected,
     Staged,
@@ -100,7 +99,10 @@ class Door:
         return [(type(event), event.path) for event in self.events if isinstance(event, kinds)]
 
     def tiers(self) -> list[Tier]:
-        return [event.tier for event in self.events if isinstance(event, LookedUp)]
+        """The tiers that had the keys, or the tokens."""
+        kinds = (Verified, Rejected, Unverifiable)
+        tiers = [event.tier for event in self.events if isinstance(event, kinds)]
+        return [tier for tier in tiers if tier is not None]
 
 
 def token(header: dict[str, object] | None = None, alg: str = "ES256", **claims: object) -> str:
@@ -151,7 +153,7 @@ async def test_every_fact_names_the_issuer_as_configured() -> None:
     text = token()
     for each in (text, text, token(exp=1)):
         door.verdict(each)
-    named = [event for event in door.events if isinstance(event, Verified | Rejected | LookedUp)]
+    named = [event for event in door.events if isinstance(event, Verified | Rejected)]
     assert {"issuer"} == {event.issuer for event in named}
 
 
@@ -332,7 +334,7 @@ async def test_kid_that_the_issuer_has_not_is_refused_from_memory_when_it_comes_
     worker.start()
     assert ["unknown_key"] * 2 == [await worker.ask("forged-1"), await worker.ask("forged-1")]
     assert [Path.WAITED, Path.MEMORY] == [event.path for event in worker.of(Rejected)]
-    assert [Tier.ISSUER, Tier.NEGATIVE] == [event.tier for event in worker.of(LookedUp)]
+    assert [Tier.ISSUER, Tier.NEGATIVE] == [event.tier for event in worker.of(Rejected)]
 
 
 # -- nobody can know -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from enum import StrEnum
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+import msgspec
 import pytest
 
 from keycache import events
@@ -14,7 +15,9 @@ from keycache.events import Event, Path, Rejected, ignore
 FACTS = [
     thing
     for thing in vars(events).values()
-    if isinstance(thing, type) and issubclass(thing, tuple) and thing.__module__ == events.__name__
+    if isinstance(thing, type)
+    and issubclass(thing, tuple | msgspec.Struct)
+    and thing.__module__ == events.__name__
 ]
 LISTS = sorted(
     {thing for thing in vars(events).values() if isinstance(thing, type)}

@@ -52,7 +52,7 @@ def remembered(size: int = 10, leeway: float = 0, **claims: object) -> tuple[Tok
 def known(tokens: TokenCache, text: str, now: float = NOW) -> dict[str, object] | None:
     """The claims of this token if they are known at `now`."""
     entry = tokens.get(token_digest(text), now)
-    return entry and dict(entry.claims)
+    return dict(entry.claims) if entry else None
 
 
 def test_token_that_was_verified_is_known_with_its_claims() -> None:

@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from keycache.events import KeySetInstalled, LookedUp, Tier
+from keycache.events import KeySetInstalled, Path, Tier, Verified
 from metrics import exposition
 from metrics.observer import PrometheusObserver
 from tests.metrics.conftest import samples
@@ -55,14 +55,14 @@ def test_openmetrics_page_can_be_parsed_and_has_the_same_metrics() -> None:
 
 def test_single_process_needs_no_directory() -> None:
     observer = PrometheusObserver(["alone.example"])
-    observer(LookedUp("alone.example", Tier.MEMORY))
+    observer(Verified("alone.example", Path.MEMORY, 0.0001, Tier.MEMORY))
     page = samples(exposition.page(None)[0].decode())
     assert 1 == page["keycache_lookups_total{issuer=alone.example,tier=memory}"]
 
 
 async def test_page_holds_what_was_counted_a_moment_ago() -> None:
     observer = PrometheusObserver(["moment.example"])
-    observer(LookedUp("moment.example", Tier.MEMORY))
+    observer(Verified("moment.example", Path.MEMORY, 0.0001, Tier.MEMORY))
     page = samples(exposition.page(None)[0].decode())
     assert 1 == page["keycache_lookups_total{issuer=moment.example,tier=memory}"]
 

@@ -19,7 +19,6 @@ from keycache.events import (
     KeySetInstalled,
     LeaseAsked,
     LeaseOutcome,
-    LookedUp,
     Path,
     RecordRefused,
     Refreshed,
@@ -55,12 +54,17 @@ def value(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(name, labels)
 
 
+def known(issuer: str, tier: Tier = Tier.MEMORY) -> Verified:
+    """A token was accepted with a key that this tier had."""
+    return Verified(issuer, Path.MEMORY, 0.0001, tier)
+
+
 def test_every_kind_of_fact_is_heard(observer: PrometheusObserver) -> None:
     assert set(get_args(Event)) == set(observer.hears)
 
 
 def test_accepted_token_is_counted(observer: PrometheusObserver, issuer: str) -> None:
-    observer(Verified(issuer, Path.CACHED, 0.000_007))
+    observer(Verified(issuer, Path.CACHED, 0.000_007, Tier.TOKEN_CACHE))
     assert 1 == value("keycache_verifications_total", issuer=issuer, outcome="accepted")
 
 
@@ -92,9 +96,27 @@ def test_token_that_cannot_be_decided_about_is_no_failure_of_the_token(
     assert [0] * len(Reason) == failures
 
 
-def test_lookup_is_counted_by_its_tier(observer: PrometheusObserver, issuer: str) -> None:
-    observer(LookedUp(issuer, Tier.NEGATIVE))
-    assert 1 == value("keycache_lookups_total", issuer=issuer, tier="negative")
+def test_lookup_is_counted_by_its_tier_whatever_became_of_the_token(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    observer(Verified(issuer, Path.WAITED, 0.1, Tier.REDIS))
+    observer(Rejected(issuer, Reason.EXPIRED, Path.MEMORY, 0.0001, Tier.MEMORY))
+    observer(Rejected(issuer, Reason.UNKNOWN_KEY, Path.MEMORY, 0.0001, Tier.NEGATIVE))
+    observer(Unverifiable(issuer, Path.WAITED, 0.1, Tier.REDIS))
+    counted = {
+        tier: value("keycache_lookups_total", issuer=issuer, tier=tier)
+        for tier in ("memory", "negative", "redis", "token_cache")
+    }
+    assert {"memory": 1, "negative": 1, "redis": 2, "token_cache": 0} == counted
+
+
+def test_token_for_which_no_key_was_looked_up_counts_as_no_lookup(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    observer(Rejected(issuer, Reason.UNSUPPORTED_ALGORITHM, Path.MEMORY, 0.0001))
+    observer(Unverifiable(issuer, Path.WAITED, 1.5))
+    lookups = [value("keycache_lookups_total", issuer=issuer, tier=tier) for tier in Tier]
+    assert [0] * len(Tier) == lookups
 
 
 def test_refresh_is_counted_by_cause_and_result(observer: PrometheusObserver, issuer: str) -> None:
@@ -191,8 +213,7 @@ def test_refused_record_is_counted_by_its_code(observer: PrometheusObserver, iss
 
 
 def test_unlisted_issuer_makes_no_series_of_its_own(observer: PrometheusObserver) -> None:
-    observer(LookedUp("stranger.example", Tier.MEMORY))
-    observer(Verified("stranger.example", Path.MEMORY, 0.0001))
+    observer(Verified("stranger.example", Path.MEMORY, 0.0001, Tier.MEMORY))
     observer(KeySetInstalled("stranger.example", 7, 2, (), 1.0, 2.0, 3.0, 2, 0))
     names = {
         sample.labels["issuer"]
@@ -207,8 +228,8 @@ async def test_many_facts_are_carried_over_together(
     observer: PrometheusObserver, issuer: str
 ) -> None:
     labels = {"issuer": issuer, "tier": "memory"}
-    observer(LookedUp(issuer, Tier.MEMORY))
-    observer(LookedUp(issuer, Tier.MEMORY))
+    observer(known(issuer))
+    observer(known(issuer))
     assert 0 == value("keycache_lookups_total", **labels)
     await asyncio.sleep(FLUSH_AFTER)  # timers run in their order: this one after the flush
     assert 2 == value("keycache_lookups_total", **labels)
@@ -218,9 +239,9 @@ async def test_fact_after_a_flush_is_carried_over_too(
     observer: PrometheusObserver, issuer: str
 ) -> None:
     labels = {"issuer": issuer, "tier": "memory"}
-    observer(LookedUp(issuer, Tier.MEMORY))
+    observer(known(issuer))
     observer.flush()
-    observer(LookedUp(issuer, Tier.MEMORY))
+    observer(known(issuer))
     await asyncio.sleep(FLUSH_AFTER)
     assert 2 == value("keycache_lookups_total", **labels)
 
@@ -228,13 +249,13 @@ async def test_fact_after_a_flush_is_carried_over_too(
 async def test_fact_of_a_loop_that_has_ended_is_not_lost(
     observer: PrometheusObserver, issuer: str
 ) -> None:
-    await asyncio.to_thread(asyncio.run, _report(observer, LookedUp(issuer, Tier.ISSUER)))
+    await asyncio.to_thread(asyncio.run, _report(observer, known(issuer, Tier.ISSUER)))
     flush_all()
     assert 1 == value("keycache_lookups_total", issuer=issuer, tier="issuer")
 
 
 async def test_fact_told_to_an_observer_that_is_dropped_is_not_lost(issuer: str) -> None:
-    PrometheusObserver([issuer])(LookedUp(issuer, Tier.REDIS))
+    PrometheusObserver([issuer])(known(issuer, Tier.REDIS))
     gc.collect()
     flush_all()
     assert 1 == value("keycache_lookups_total", issuer=issuer, tier="redis")
@@ -244,7 +265,7 @@ def test_loop_of_another_kind_that_has_ended_is_no_trouble(
     observer: PrometheusObserver, issuer: str
 ) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_report(observer, LookedUp(issuer, Tier.ISSUER)))
+        runner.run(_report(observer, known(issuer, Tier.ISSUER)))
     flush_all()
     assert 1 == value("keycache_lookups_total", issuer=issuer, tier="issuer")
 
@@ -269,7 +290,7 @@ async def test_durations_are_those_that_prometheus_client_itself_would_count(
     before = _durations(REGISTRY)
     for seconds in durations:
         reference.observe(seconds)
-        observer(Verified(issuer, Path.WAITED, seconds))
+        observer(Verified(issuer, Path.WAITED, seconds, Tier.ISSUER))
     observer.flush()
     after = _durations(REGISTRY)
     expected = {

@@ -13,7 +13,6 @@ from keycache.events import (
     KeySetInstalled,
     LeaseAsked,
     LeaseOutcome,
-    LookedUp,
     NegativeKidsChanged,
     Path,
     StoreChanged,
@@ -37,8 +36,7 @@ async def main(directory: str, identifier: str) -> None:  # noqa: C901 - a comma
         match json.loads(line):
             case ["verify", int(count)]:
                 for _ in range(count):
-                    observer(LookedUp(ISSUER, Tier.MEMORY))
-                    observer(Verified(ISSUER, Path.MEMORY, 0.0001))
+                    observer(Verified(ISSUER, Path.MEMORY, 0.0001, Tier.MEMORY))
                 answer("counted")
             case ["install", int(version), int(keys), int(fetched_at)]:
                 observer(KeySetInstalled(ISSUER, version, keys, (), fetched_at, 0.0, 0.0, keys, 0))
