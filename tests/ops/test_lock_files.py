@@ -22,6 +22,7 @@ NPM_LOCKS = {
     "jose": ROOT / "tests/differential/jose/package-lock.json",
     "express": ROOT / "ops/examples/package-lock.json",
     "kubernetes-models": ROOT / "tests/ops/kubernetes_models/package-lock.json",
+    "fast-jwt": ROOT / "ops/bench/peers/package-lock.json",
 }
 ADDRESS = re.compile(r"https?://|file:|git\+|index-url|find-links|--trusted-host|(?<!\w)/\w+/")
 
