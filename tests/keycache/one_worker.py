@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from keycache.adapters.memory_store import MemoryRevocations
 from keycache.authenticator import Authenticator, Trusted
 from keycache.cache import Held, KeyCache
 from keycache.core.claims import Claims
 from keycache.core.freshness import Lifetimes, freshness
 from keycache.core.jwks import parse_jwks
 from keycache.core.record import Record
-from keycache.errors import TokenError, UnavailableError
+from keycache.core.revocation import Kind
+from keycache.errors import StoreError, TokenError, UnavailableError
 from keycache.events import Event, Tier, ignore
-from keycache.issuer import Issuer
+from keycache.interfaces import Loaded
+from keycache.issuer import Issuer, KeySource
+from keycache.revocations import RevocationPolicy, Revocations
 from keycache.token_cache import TokenCache
 from tests.keycache.core.forge import NOW
 
@@ -29,15 +33,32 @@ class SetClock:
         return self.time
 
 
+class SometimesDown(MemoryRevocations):
+    """A store of revocations that can be down."""
+
+    down = False
+
+    async def load(self, source: KeySource, known_version: int) -> Loaded:
+        if self.down:
+            raise StoreError("down")
+        return await super().load(source, known_version)
+
+
 class Worker:
     """An authenticator for these issuers. Every key set that is published is there at once; whoever
     asks for an unknown kid hears that the issuer was asked and has sent the same keys.
 
     token_cache: how many tokens are kept. events: what the observer was told, if it is kept.
+    revocation: whether tokens can be revoked; `look` then reads which ones are.
     """
 
     def __init__(
-        self, issuers: Sequence[Issuer], token_cache: int, *, lifetimes: Lifetimes | None = None
+        self,
+        issuers: Sequence[Issuer],
+        token_cache: int,
+        *,
+        lifetimes: Lifetimes | None = None,
+        revocation: bool = False,
     ) -> None:
         self.clock = SetClock()
         self.events: list[Event] = []
@@ -46,6 +67,8 @@ class Worker:
         self._version = 0
         tokens = TokenCache(token_cache)
         self._caches: dict[str, KeyCache] = {}
+        self.redis = SometimesDown(self.clock)
+        self._revocations: dict[str, Revocations] = {}
         for issuer in issuers:
             cache = KeyCache(
                 issuer.name,
@@ -59,8 +82,22 @@ class Worker:
             cache.replaced = partial(tokens.keep_only, cache)
             cache.wanted = partial(self._ask_again, cache)
             self._caches[issuer.issuer] = cache
+            if revocation:
+                self._revocations[issuer.issuer] = revocations = Revocations(
+                    issuer,
+                    store=self.redis,
+                    clock=self.clock,
+                    observer=ignore,
+                    policy=RevocationPolicy((), 5, self._lifetimes.stale),
+                    nonce=lambda: bytes(12),
+                )
+                revocations.forget = partial(tokens.forget, cache)
         self.authenticator = Authenticator(
-            {issuer.issuer: Trusted(issuer, self._caches[issuer.issuer]) for issuer in issuers},
+            {
+                url: Trusted(issuer, self._caches[url], self._revocations.get(url))
+                for issuer in issuers
+                for url in [issuer.issuer]
+            },
             tokens,
             self.clock,
             self.events.append,
@@ -82,6 +119,16 @@ class Worker:
                 Tier.ISSUER,
             )
         )
+
+    def revoke(self, issuer: str, kind: Kind, identifier: str, before: float | None) -> None:
+        """Revoke these tokens, for longer than any of them lives."""
+        revoking = self._revocations[issuer].revoke(kind, identifier, before=before, seconds=1e6)
+        self._runner.run(revoking)
+
+    def look(self) -> None:
+        """Read what is revoked, of every issuer."""
+        for revocations in self._revocations.values():
+            self._runner.run(revocations.turn())
 
     def decide(self, text: str) -> Claims | str:
         """The claims, or the reason of the refusal, or `unavailable`."""

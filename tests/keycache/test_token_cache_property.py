@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from keycache.core.freshness import Lifetimes
+from keycache.core.revocation import Kind
 from keycache.errors import Reason
 from keycache.events import Path, Verified
 from tests.keycache.core.forge import ABSENT, NOW, claims, issuer, jwk, token
@@ -31,10 +33,10 @@ KEYS: list[Mapping[str, Any]] = [
 ]
 
 TIMES = (  # seen with a leeway of 5 seconds
-    {"exp": NOW + 100_000},
-    {"exp": NOW + 30},
+    {"exp": NOW + 100_000, "jti": "one"},
+    {"exp": NOW + 30, "sub": "carol"},
     {"exp": NOW + 100_000, "nbf": NOW + 30},
-    {"exp": NOW + 100_000, "iat": NOW - 30, "nbf": NOW - 90.5},
+    {"exp": NOW + 100_000, "iat": NOW - 30, "nbf": NOW - 90.5, "sub": "bob"},
     {"exp": NOW + 100_000, "aud": "other"},
 )
 
@@ -56,15 +58,16 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         policies = [issuer(issuer=url, name=url, leeway=5) for url in ISSUERS]
-        self.plain = Worker(policies, 0, lifetimes=LIFETIMES)
-        self.remembering = Worker(policies, 1000, lifetimes=LIFETIMES)
-        self.forgetful = Worker(policies, 2, lifetimes=LIFETIMES)
+        self.plain, self.remembering, self.forgetful = (
+            Worker(policies, size, lifetimes=LIFETIMES, revocation=True) for size in (0, 1000, 2)
+        )
         self.all = (self.plain, self.remembering, self.forgetful)
 
     @initialize()
     def publish_everything(self) -> None:
         for url in ISSUERS:
             self.publish(url, KEYS[:2])
+        self.look(down=False)
 
     @rule(
         url=st.sampled_from(ISSUERS),
@@ -82,6 +85,24 @@ class History(RuleBasedStateMachine):
         """Time passes, a token or a key set ends, or somebody turns the clock back."""
         for worker in self.all:
             worker.clock.time = NOW + seconds
+
+    @precondition(lambda self: not self.plain.redis.down)
+    @rule(
+        url=st.sampled_from(ISSUERS),
+        tokens=st.sampled_from([(Kind.JTI, "one"), (Kind.SUB, "bob"), (Kind.SUB, "carol")]),
+        before=st.sampled_from([None, NOW - 4200]),
+    )
+    def revoke(self, url: str, tokens: tuple[Kind, str], before: float | None) -> None:
+        """An operator revokes a token, or what a subject was issued until now, or long ago."""
+        for worker in self.all:
+            worker.revoke(url, *tokens, before)
+
+    @rule(down=st.booleans())
+    def look(self, *, down: bool) -> None:
+        """The next look at what is revoked is due; Redis answers, or does not."""
+        for worker in self.all:
+            worker.redis.down = down
+            worker.look()
 
     @rule(several=st.sampled_from(TOKENS))
     def verify(self, several: list[str]) -> None:
