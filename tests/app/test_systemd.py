@@ -26,6 +26,7 @@ def test_silence_when_nobody_listens(monkeypatch: pytest.MonkeyPatch, address: s
         (os.getpid(), "0", None),
         (os.getpid(), "soon", None),
     ],
+    ids=["any", "ours", "another's", "unset", "zero", "no number"],
 )
 def test_signs_of_life_are_twice_as_frequent_as_they_must_be(
     monkeypatch: pytest.MonkeyPatch, pid: int | None, limit: str | None, pause: float | None
