@@ -92,9 +92,15 @@ def order_problems(rules: Sequence[Rule], patterns: Sequence[Pattern], first: Fi
                 or earlier not in chosen(both, shared)
             ):
                 continue
-            what = both if shared > named else f"{','.join(sorted(shared - {_OTHER}))} {both}"
-            problems.append(_overlap(rules, earlier, later, f"{what}", swap=one.covers(other)))
+            what = f"{both}" if shared > named else f"{_listed(shared)} {both}"
+            narrower = one.covers(other) and one != other
+            problems.append(_overlap(rules, earlier, later, what, swap=narrower))
     return problems
+
+
+def _listed(methods: Methods) -> str:
+    """Methods as a rule writes them: GET includes HEAD."""
+    return ",".join(sorted(methods - {"HEAD"} if "GET" in methods else methods))
 
 
 def _is_exception(one: Pattern, other: Pattern, *, fewer: bool) -> bool:

@@ -13,8 +13,10 @@ from urllib.parse import unquote
 
 from keycache.errors import Reason, TokenError
 
-READINGS = 24
-"""Paths of good will have three or four; one with more is refused, and costs no more than these."""
+READINGS, LENGTH = 24, 2048
+"""Readings and characters at most of a path that is not plain. Those of good will have three or
+four readings; the others cost no more than this.
+"""
 
 
 def is_plain(path: str) -> bool:
@@ -35,9 +37,10 @@ def is_plain(path: str) -> bool:
 def readings(path: str) -> Iterator[str]:
     """The path as it was sent, then every other reading of it.
 
-    Raises TokenError (ambiguous_path) when it does not begin with a slash, or there are too many.
+    Raises TokenError (ambiguous_path) when it does not begin with a slash, is too long to be read
+    in all ways, or has too many.
     """
-    if not path.startswith("/"):
+    if not path.startswith("/") or len(path) > LENGTH:
         raise ambiguous()
     found = [path]
     for reading in found:  # which grows meanwhile
