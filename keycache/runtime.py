@@ -169,8 +169,8 @@ class Inspection(NamedTuple):
 class Runtime:
     """All that one process needs to verify tokens of these issuers.
 
-    Raises ConfigurationError for two issuers of one name or one `iss`, and for a Redis URL that
-    cannot be used. clock: another one than the host's, for tests.
+    clock: another one than the host's, for tests. Raises ConfigurationError for two issuers of one
+    name or one `iss`, and for a Redis URL and files with certificates that cannot be used.
     """
 
     def __init__(
@@ -442,7 +442,7 @@ async def probe(issuer: Issuer, options: Options) -> Probe:
                 # A Date has whole seconds: on average it lies half a second back.
                 dated = parsedate_to_datetime(answer.date).timestamp() + 0.5
                 offset = dated - (SystemClock().now() - seconds / 2)
-        url = await fetcher.jwks_url(issuer)
+        url = issuer.jwks_file or await fetcher.jwks_url(issuer)
         return Probe(url, key_set.keys, key_set.skipped, seconds, offset)
     finally:
         await fetcher.aclose()

@@ -109,7 +109,8 @@ class HttpFetcher:
         self, issuer: Issuer, url: str, conditions: dict[str, str]
     ) -> tuple[int, httpx.Headers, bytes]:
         try:
-            client = self._clients.of(issuer.fetch)
+            # A thread: certificates that have changed take a moment to read.
+            client = await asyncio.to_thread(self._clients.of, issuer.fetch)
             headers = conditions | _own_headers(issuer, url)
             async with client.stream("GET", url, headers=headers) as response:
                 body = b""

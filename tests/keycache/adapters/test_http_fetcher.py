@@ -5,7 +5,7 @@ import gzip
 import json
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -18,73 +18,12 @@ from keycache.errors import FetchCode, JWKSError
 from keycache.events import Event, Fetched, ignore
 from keycache.interfaces import Answer
 from keycache.issuer import Issuer
+from tests.keycache.adapters.raw_http import RawServer, Serve, always, response, serving
 
 DISCOVERY = "/.well-known/openid-configuration"
 JWKS = "/.well-known/jwks.json"
 TIMEOUT = 0.4
 MAX_BYTES = 2000
-
-# Raw HTTP ---------------------------------------------------------------------------------------
-
-Serve = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
-"""A path, and where to write the answer; the connection is closed afterwards."""
-
-
-class RawServer:
-    """Its URL, and the heads of the requests that came."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self.requests: list[str] = []
-
-    @property
-    def paths(self) -> list[str]:
-        """The paths asked for, in order."""
-        return [request.split(" ")[1] for request in self.requests]
-
-
-@asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[RawServer]:
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                server.requests.append(head)
-                await serve(head.split(" ")[1], writer)
-        finally:
-            writer.close()
-            tasks.discard(task)
-
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server = RawServer(listener.sockets[0].getsockname()[1])
-    try:
-        yield server
-    finally:
-        listener.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def response(
-    body: bytes = b'{"keys": []}', status: str = "200 OK", *fields: str, length: int | None = None
-) -> bytes:
-    size = len(body) if length is None else length
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {size}", "Connection: close", *fields]
-    return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
-
-
-def always(answer: bytes) -> Serve:
-    async def serve(_: str, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-        await writer.drain()
-
-    return serve
 
 
 @asynccontextmanager
