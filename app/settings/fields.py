@@ -197,6 +197,10 @@ class Fields(BaseModel):
     trusted_proxies: Networks = Field(
         (), description="Networks of the proxies that may say, in X- headers, what is asked for."
     )
+    fast_verify: bool = Field(
+        default=True,
+        description="Answer plain requests for /verify without Sanic's full cycle, byte for byte.",
+    )
 
     issuer_tables: tuple[IssuerEntry, ...] = Field((), description="Several issuers.")
     rule_tables: tuple[RuleEntry, ...] = Field(

@@ -25,8 +25,11 @@ SPARE_SECONDS = 10.0
 """What a handler may take beyond its longest wait for the refresher: far more than it needs."""
 
 
-def make_api(settings: Settings, auth: JWTAuth, refusals: RefusalLog) -> Application:
-    """The application, protected by `auth`, which its listeners open and close.
+def make_api(
+    settings: Settings, auth: JWTAuth, refusals: RefusalLog
+) -> tuple[Application, ForwardAuth]:
+    """The application, protected by `auth`, which its listeners open and close; and who decides
+    about the questions to `/verify`.
 
     Raises ConfigurationError when the settings cannot work.
     """
@@ -57,8 +60,9 @@ def make_api(settings: Settings, auth: JWTAuth, refusals: RefusalLog) -> Applica
         headers = said.headers | {"X-Request-ID": request_id}
         return Answer(said.status, headers, body, "application/json")
 
-    _add_verify(app, auth, _forward_auth(settings, internal, refuse))
-    return app
+    forward = _forward_auth(settings, internal, refuse)
+    _add_verify(app, auth, forward)
+    return app, forward
 
 
 def _internal_tokens(settings: Settings) -> InternalTokens | None:
@@ -101,7 +105,7 @@ def _add_verify(app: Application, auth: JWTAuth, forward: ForwardAuth) -> None:
         peer = request.conn_info.client_ip if request.conn_info else None
         question = of_sanic(request, trusted=is_trusted(peer, forward.proxies))
         answer = await forward.answer(question)
-        return HTTPResponse(answer.body, answer.status, dict(answer.headers), answer.content_type)
+        return answer.response()
 
     app.add_route(verify, PREFIX, METHODS, strict_slashes=True)
     # Every path below is one that is asked about, an empty one too.

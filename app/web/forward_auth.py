@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
+from sanic import HTTPResponse
+
 from app.settings.headers import IDENTITY_HEADERS, IdentityHeader
 from app.web.identity import identity
 from app.web.internal_token import InternalTokens
@@ -50,6 +52,10 @@ class Answer:
         self.body = body
         self.content_type = content_type
         self.wire = b""
+
+    def response(self) -> HTTPResponse:
+        """The answer as Sanic sends it."""
+        return HTTPResponse(self.body, self.status, dict(self.headers), self.content_type)
 
 
 class _Kept(NamedTuple):

@@ -125,10 +125,18 @@ def application(name: str, *, response_seconds: float, optimise: bool = False) -
     return app
 
 
-async def start(app: Application, listener: socket.socket) -> Server:
-    """Run the application's start listeners, then accept on `listener`."""
+async def start(
+    app: Application, listener: socket.socket, protocol: type[asyncio.Protocol] | None = None
+) -> Server:
+    """Run the application's start listeners, then accept on `listener`.
+
+    protocol: what a connection is; Sanic's own unless given.
+    """
     made = await app.create_server(
-        sock=listener, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
+        sock=listener,
+        protocol=protocol,
+        backlog=BACKLOG,
+        asyncio_server_kwargs={"start_serving": False},
     )
     server = cast("Server", made)
     # Tells TouchUp that there is no HTTP/3 to advertise; else every answer has an empty Alt-Svc.

@@ -14,6 +14,7 @@ from app.slots import RETIRE, Job
 from app.supervisor import STOP_SIGNALS
 from app.web.admin import make_admin
 from app.web.api import make_api
+from app.web.fast import fast_protocol
 from app.web.refusals import RefusalLog
 from app.web.server import drain, start
 from keycache.core.decision import Age
@@ -65,7 +66,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
         sources=settings.token_sources(),
         resource=settings.resource,
     )
-    api = make_api(settings, auth, refusals)
+    api, forward = make_api(settings, auth, refusals)
 
     @api.before_server_start
     async def first_keys(_: object) -> None:
@@ -76,7 +77,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
             await asyncio.sleep(FIRST_KEYS / 100)
 
     servers = [
-        await start(api, job.public),
+        await start(api, job.public, fast_protocol(forward) if settings.fast_verify else None),
         await start(make_admin(lambda: auth.runtime, service_stops.is_set), job.admin),
     ]
     ready()
