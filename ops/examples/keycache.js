@@ -59,7 +59,7 @@ class Keycache {
   #ask(headers) {
     return new Promise((resolve, reject) => {
       let asked;
-      const timer = setTimeout(() => asked.destroy(new Error("too slow")), this.#deadline);
+      let timer;
       const settle = (how, value) => {
         clearTimeout(timer);
         how(value);
@@ -86,6 +86,7 @@ class Keycache {
         });
       };
       send();
+      timer = setTimeout(() => asked.destroy(new Error("too slow")), this.#deadline);
     });
   }
 }

@@ -18,6 +18,10 @@ async function authenticated(request, response, next) {
 }
 
 const app = express();
+// One path, one route: else /PROTECTED and /protected/ would be /protected too, but not for the
+// rules of keycache.
+app.enable("case sensitive routing");
+app.enable("strict routing");
 
 app.get("/protected", authenticated, (request, response) => {
   response.json({ message: "Access granted", user: request.user });

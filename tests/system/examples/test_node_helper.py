@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.system.examples.examples import Around, Example
+from tests.system.examples.examples import NODE, SHIPPED, Around, Example
 from tests.system.proxies.upstream import Received, Recorder, Reply
 
 IDENTITY = {"X-Auth-Subject": "alice", "X-Auth-Issuer": "https://id.example", "X-Auth-Scope": "a"}
@@ -173,3 +174,17 @@ def test_yes_that_stops_halfway_lets_nobody_in(
     started = time.monotonic()
     assert 503 == with_verifier.get("t").status
     assert DEADLINE - 0.5 < time.monotonic() - started < 2 * DEADLINE
+
+
+VERIFY_WHAT_CANNOT_BE_SENT = """
+const { Keycache } = require("./keycache.js");
+new Keycache("http://127.0.0.1:9/verify", { deadline: 10 })
+  .verify({ method: "GET", url: "/", headers: { authorization: "Bearer a\\nb" } })
+  .then((verdict) => console.log(verdict.status));
+"""
+
+
+def test_field_that_cannot_be_passed_on_lets_nobody_in_and_ends_nothing() -> None:
+    command = [str(NODE), "-e", VERIFY_WHAT_CANNOT_BE_SENT]
+    asked = subprocess.run(command, cwd=SHIPPED, capture_output=True, timeout=60, check=False)
+    assert (0, b"503\n", b"") == (asked.returncode, asked.stdout, asked.stderr)
