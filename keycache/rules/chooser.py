@@ -35,15 +35,15 @@ class Chooser:
         self._starts = {method: start(method) for method in set().union(*methods)}
         self._other = start(None)
         # What lies deeper than any pattern is cut off as one segment, however long it is.
-        self._cuts = max((len(pattern.parts) for pattern in patterns), default=0)
+        self._cuts = max((len(pattern.parts) for pattern in patterns), default=0) + 1
 
     def first(self, method: str, path: str) -> int:
         """The number, from 0, of the first pattern that matches; how many there are if none does.
 
-        path: begins with a slash; one slash at its end makes no difference.
+        One slash at the end of the path makes no difference. None matches what begins with none.
         """
         state = self._starts.get(method, self._other)
-        for part in path[1:].removesuffix("/").split("/", self._cuts):
+        for part in path.split("/", self._cuts):
             state = state.named.get(part, state.other)
         return state.here
 
@@ -93,11 +93,8 @@ class _Merger:
 
     def __init__(self, root: _Node, none: int) -> None:
         self._states: dict[tuple[frozenset[_Node], int], _State] = {}
-        self.start = self._state([root], none)
-        # The root's path has one segment when it is cut, an empty one.
-        empty = _State(self.start.here)
-        empty.other = self._state([], root.below)
-        self.start.named[""] = empty
+        self.start = _State(none)
+        self.start.named[""] = self._state([root], none)  # what stands before the first slash
 
     def _state(self, nodes: Sequence[_Node], below: int) -> _State:
         """The state of these nodes. below: the first pattern that takes whatever follows."""
@@ -110,10 +107,13 @@ class _Merger:
         self._states[key] = state
         if len(self._states) > STATES:
             raise ConfigurationError(["rules: there are too many ways to combine their *"])
+        if not nodes:
+            return state
         anyhow = [node.any for node in nodes if node.any is not None]
-        if nodes:
-            state.other = self._state(anyhow, below)
-            state.named[""] = self._state([], below)  # an empty segment is not any segment
+        state.other = self._state(anyhow, below)
+        # An empty segment is not any segment. At the end of the path it is none at all.
+        state.named[""] = _State(state.here)
+        state.named[""].other = self._state([], below)
         for name in {name for node in nodes for name in node.named}:
             further = [node.named[name] for node in nodes if name in node.named]
             state.named[name] = self._state(further + anyhow, below)

@@ -30,7 +30,6 @@ def is_plain(path: str) -> bool:
         and "?" not in path
         and "#" not in path
         and path.isprintable()
-        and path[:1] == "/"
     )
 
 

@@ -33,6 +33,7 @@ class RuleTable:
         sources: Sequence[TokenSource] = (AUTHORIZATION,),
     ) -> None:
         self.rules = tuple(rules)
+        self._chosen = (*self.rules, None)  # by the number that a chooser says
         self.issuers = {issuer.issuer: issuer for issuer in issuers}
         self.sources = tuple(sources)
         problems = source_problems(self.sources)
@@ -60,19 +61,19 @@ class RuleTable:
         reading of the path, or of the method's case, would choose otherwise.
         """
         if is_plain(path) and method.isupper():
-            chosen = self._choose(method, path)
-        else:
-            chosen = -1
-            for reading in readings(path):
-                for word in {method, method.upper()}:
-                    number = self._choose(word, reading)
-                    if number != chosen >= 0:
-                        raise ambiguous()
-                    chosen = number
-        return self.rules[chosen] if chosen < len(self.rules) else None
+            return self._chosen[self._number(method, path)]
+        numbers = (
+            self._number(word, reading)
+            for reading in readings(path)
+            for word in {method, method.upper()}
+        )
+        first = next(numbers)
+        if any(number != first for number in numbers):
+            raise ambiguous()
+        return self._chosen[first]
 
-    def _choose(self, method: str, path: str) -> int:
-        """The number of the first rule that matches, from 0; the number of rules for none."""
+    def _number(self, method: str, path: str) -> int:
+        """Which rule is chosen by this reading of the path, in either case."""
         number = self._exact(method, path)
         lower = path.lower()
         if (lower != path or self._has_capitals) and self._caseless(method, lower) != number:

@@ -80,12 +80,28 @@ def test_table_without_rules_allows_nothing() -> None:
             "/api/admin%23",
         ),
         *("/api/ADMIN", "/api/Admin/users", "/API/admin", "/api/%41DMIN", "/api\\admin"),
-        *("/api;x/admin", "/api/admin%2fusers", "/api/\u212a", "api/admin", "", "*"),
+        *("/api;x/admin", "/api/admin%2fusers", "/api/\u212a"),
     ],
 )
 def test_path_with_two_readings_that_differ_is_refused_or_judged_alike(path: str) -> None:
     assert chosen("GET", path) in (Reason.AMBIGUOUS_PATH, ADMIN, REST)
     assert Access.ANONYMOUS is not getattr(chosen("GET", path), "access", None)
+
+
+@pytest.mark.parametrize("path", ["*", "api/admin", "api:443", "https://a.example/api"])
+def test_target_that_is_no_path_finds_no_rule(path: str) -> None:
+    # RFC 9112 section 3.2: what is not in origin form has no path of ours.
+    assert chosen("GET", path, table(REST, Rule(path="/**", access=Access.ANONYMOUS))) in (
+        None,
+        Reason.AMBIGUOUS_PATH,
+    )
+
+
+def test_empty_path_is_that_of_the_root() -> None:
+    # RFC 9110 section 4.2.3.
+    rules = table(Rule(path="/"))
+
+    assert chosen("GET", "/", rules) == chosen("GET", "", rules)
 
 
 @pytest.mark.parametrize(
