@@ -41,7 +41,7 @@ from keycache.events import Observer, Result, ignore
 from keycache.interfaces import Clock, Lease, RevocationStore, Store
 from keycache.issuer import Issuer, KeySource
 from keycache.refresher import Policy, Refresher
-from keycache.revocations import LONGEST_LIFE, RevocationPolicy, Revocations
+from keycache.revocations import RevocationPolicy, Revocations
 from keycache.token_cache import TokenCache
 
 
@@ -361,15 +361,15 @@ class Runtime:
         identifier: str,
         *,
         before: float | None = None,
-        seconds: float = LONGEST_LIFE,
+        seconds: float | None = None,
     ) -> Revocation:
         """Refuse tokens of this issuer, from now on, in every process that shares this Redis.
 
         By JTI the one token with this `jti`; by SUB all of this `sub` that were issued until
-        `before` (seconds since the epoch; None: now). seconds: how long a token may live; after
-        that the revocation is forgotten. Raises ConfigurationError when `Options.revocation` is
-        off; StoreError; RecordError when what Redis holds was sealed by somebody else;
-        UnavailableError when too much is revoked already.
+        `before` (seconds since the epoch; None: now). seconds: how long a token lives (None: the
+        issuer's `max_lifetime`, or a day); after that the revocation is forgotten. Raises
+        ConfigurationError when `Options.revocation` is off; StoreError; RecordError when what Redis
+        holds was sealed by somebody else; UnavailableError when too much is revoked already.
         """
         revocations = self._revocations_on(issuer)
         return await revocations.revoke(kind, identifier, before=before, seconds=seconds)
@@ -381,7 +381,7 @@ class Runtime:
     def _revocations_on(self, issuer: Issuer) -> Revocations:
         if issuer.name not in self._revocations:
             raise ConfigurationError(
-                ["revocation: it is off, and no worker would look: set REVOCATION=1 everywhere"]
+                ["revocation: it is off, and nobody would look; Options.revocation turns it on"]
             )
         return self._revocations[issuer.name]
 

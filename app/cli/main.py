@@ -13,7 +13,9 @@ COMMANDS = {
     "serve": "Run the service: /protected and /verify, with /metrics beside them.",
     "warm": "Load every issuer's keys into Redis, before the workers need them.",
     "keys": "Show the keys that the shared cache holds.",
+    "revoke": "Refuse tokens before they expire, on every worker of every host.",
     "check": "Check the configuration, Redis and every issuer.",
+    "schema": "Print the JSON Schema of the configuration file, for editors.",
     "seal-key": "Print a new key for KEYCACHE_SEAL_KEYS.",
     "demo": "Run the whole service against a local issuer that rotates its keys.",
 }

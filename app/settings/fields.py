@@ -148,6 +148,11 @@ class Fields(BaseModel):
         _OPTIONS.token_cache, description="Verified tokens a worker remembers; 0 turns it off."
     )
 
+    revocation: bool = Field(
+        default=False,
+        description="Refuse what `keycache revoke` names; 503 when it is not known what that is.",
+    )
+
     redis_url: RedisURL | None = Field(
         None, description="Redis or Valkey; unset: an embedded Valkey on a private Unix socket."
     )

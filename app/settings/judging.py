@@ -25,6 +25,9 @@ def contradictions(fields: Fields) -> list[Problem]:
     if fields.port == fields.admin_port != 0 and fields.host == fields.admin_host:
         text = f"admin_port: PORT and ADMIN_PORT are both {fields.port}; change one"
         problems.append(Problem((), text))
+    if fields.revocation and fields.redis_url is None:
+        text = "revocation: needs a Redis that `keycache revoke` can reach too; set REDIS_URL"
+        problems.append(Problem((), text))
     if fields.token_bytes > HEADER_BYTES // 2:
         text = (
             f"token_bytes: TOKEN_BYTES ({fields.token_bytes}) leaves too little of the"

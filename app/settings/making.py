@@ -159,6 +159,7 @@ def options(
         token_bytes=fields.token_bytes,
         kid_chars=fields.kid_chars,
         token_cache=fields.token_cache,
+        revocation=fields.revocation,
     )
 
 

@@ -70,6 +70,11 @@ def readiness(runtime: Runtime, *, draining: bool) -> tuple[bool, Readiness]:
     """
     health = runtime.health()
     missing = [f"{each.name}: {WHY_NOT[each.age]}" for each in health if each.age in WHY_NOT]
+    missing += [
+        f"{each.name}: which tokens are revoked is not known: Redis has not answered"
+        for each in health
+        if not each.revocations_known
+    ]
     if draining:
         missing.append("draining: this worker is being stopped")
     if missing:
