@@ -1,4 +1,5 @@
-"""Writes the tables of README.md and ops/README.md from the code they speak of.
+"""Writes the tables of README.md and ops/README.md, and the schema of the settings' file, from the
+code they speak of.
 
     .venv/bin/python ops/docs.py          writes them
     .venv/bin/python ops/docs.py --check  says which are out of date (exit code 1)
@@ -15,12 +16,14 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from app.cli.main import COMMANDS
 from app.settings import SETTING_NAMES, Settings
+from app.settings.schema import schema_text
 from keycache.core.decision import TABLE, Known
 from keycache.errors import Reason
 from metrics import instruments
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "ops/README.md")
+SCHEMA = "ops/keycache.schema.json"
 
 
 def decision_table() -> list[str]:
@@ -110,15 +113,16 @@ def written(text: str) -> str:
 def main() -> int:
     """Write or check; see above."""
     stale = []
-    for name in DOCUMENTS:
+    for name in (*DOCUMENTS, SCHEMA):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
-        if written(text) != text:
+        new = schema_text() if name == SCHEMA else written(text)
+        if new != text:
             stale.append(name)
             if "--check" not in sys.argv:
-                path.write_text(written(text), encoding="utf-8")
+                path.write_text(new, encoding="utf-8")
     for name in stale:
-        print(f"{name}: tables {'are out of date' if '--check' in sys.argv else 'written'}")
+        print(f"{name}: {'out of date' if '--check' in sys.argv else 'written'}")
     return 1 if stale and "--check" in sys.argv else 0
 
 

@@ -6,7 +6,7 @@ objects are made of them.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, PlainValidator, WithJsonSchema
+from pydantic import ConfigDict, Field, FiniteFloat, PlainValidator, WithJsonSchema
 
 from app.settings.headers import header_name
 from app.settings.values import (
@@ -43,6 +43,8 @@ Claims = Annotated[
 
 class IssuerEntry(Table):
     """An issuer that is trusted; what is left out comes from the top level of the file."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["issuer"]})
 
     issuer: str = Field("", description="The exact `iss` of its tokens.")
     name: str = Field("", description="Its name in metrics, logs and rules; default: its host.")
@@ -84,6 +86,8 @@ class IssuerEntry(Table):
 
 class RuleEntry(Table):
     """What is asked of requests by method and path; the first rule that matches decides."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["path"]})
 
     path: str = Field("", description="/orders, /orders/*, /orders/*/items or /api/**.")
     methods: List = Field((), description="Methods; none: all of them. GET includes HEAD.")

@@ -34,25 +34,25 @@ REDIS_SCHEMES = (
 SECRET_BYTES = 65536
 """The most that a file with a secret may hold: far more than any key has."""
 
+TEXTS = {"type": "array", "items": {"type": "string"}}
+LIST_SCHEMA: dict[str, Any] = {"anyOf": [TEXTS, {"type": "string", "description": "With commas."}]}
 SECRET_SCHEMA: dict[str, Any] = {
     "oneOf": [
         {"type": "string"},
-        {"$ref": "#/$defs/FromFile"},
-        {"$ref": "#/$defs/FromEnvironment"},
+        *(
+            {
+                "type": "object",
+                "description": text,
+                "properties": {key: {"type": "string"}},
+                "required": [key],
+                "additionalProperties": False,
+            }
+            for key, text in (
+                ("file", "Read from this file, when the settings are loaded."),
+                ("env", "Read from this environment variable of the service."),
+            )
+        ),
     ]
-}
-SECRET_SCHEMAS = {
-    name: {
-        "type": "object",
-        "description": text,
-        "properties": {key: {"type": "string"}},
-        "required": [key],
-        "additionalProperties": False,
-    }
-    for name, key, text in (
-        ("FromFile", "file", "Read from this file, when the settings are loaded."),
-        ("FromEnvironment", "env", "Read from this environment variable of the service."),
-    )
 }
 
 
@@ -98,7 +98,7 @@ def _secret_file(path: Path) -> str:
 
 
 def _secrets(value: object, info: ValidationInfo) -> tuple[str, ...]:
-    texts = _split(value)
+    texts = _split(_secret(value, info) if isinstance(value, dict) else value)
     if not isinstance(texts, list):
         raise wrong("secrets", "must be a list")
     return tuple(_secret(text, info) for text in texts)
@@ -192,11 +192,11 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     return network
 
 
-List = Annotated[tuple[str, ...], BeforeValidator(_split)]
+List = Annotated[tuple[str, ...], BeforeValidator(_split), WithJsonSchema(LIST_SCHEMA)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema(SECRET_SCHEMA)]
 RedisURL = Annotated[SecretStr, BeforeValidator(_redis_url), WithJsonSchema(SECRET_SCHEMA)]
 _SecretList = WithJsonSchema(
-    {"oneOf": [{"type": "string"}, {"type": "array", "items": SECRET_SCHEMA}]}
+    {"oneOf": [*SECRET_SCHEMA["oneOf"], {"type": "array", "items": SECRET_SCHEMA}]}
 )
 SealKeys = Annotated[tuple[SecretBytes, ...], BeforeValidator(_seal_keys), _SecretList]
 PrivateKeys = Annotated[tuple[SecretBytes, ...], BeforeValidator(_private_keys), _SecretList]
@@ -211,7 +211,7 @@ ReadableFile = Annotated[Path, BeforeValidator(_beside_the_file), AfterValidator
 Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...],
     PlainValidator(_networks),
-    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
+    WithJsonSchema(LIST_SCHEMA),
 ]
 Port = Annotated[int, Field(ge=0, le=65535)]
 

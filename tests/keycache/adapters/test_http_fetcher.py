@@ -369,13 +369,18 @@ async def test_slow_answer_is_left_at_the_deadline(serve: Serve, *, by_discovery
 
 async def test_discovery_and_key_set_share_one_deadline() -> None:
     async def slow(path: str, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(TIMEOUT * 0.7)
+        await asyncio.sleep(deadline * 0.6)
         document = {"issuer": server.url, "jwks_uri": server.url + JWKS}
         writer.write(response(json.dumps(document).encode() if path == DISCOVERY else b"{}"))
 
+    deadline = 1.5
+    fetcher = HttpFetcher(deadline, deadline, MAX_BYTES, ignore)
     async with serving(slow) as server:
-        assert FetchCode.TIMEOUT is (await failure(discovered(server.url))).code
+        with pytest.raises(JWKSError) as failed:
+            await fetcher.fetch(discovered(server.url), None, None)
+        assert FetchCode.TIMEOUT is failed.value.code
         assert [DISCOVERY, JWKS] == server.paths
+    await fetcher.aclose()
 
 
 async def test_refused_connection_is_unreachable() -> None:

@@ -60,6 +60,8 @@ DEFAULTS = {
     "CLIENT_KEY": None,
     "PROXY": None,
     "TRUSTED_PROXIES": (),
+    "REVOCATION": False,
+    "FAST_VERIFY": True,
     "HOST": "127.0.0.1",
     "PORT": 8000,
     "ADMIN_HOST": "127.0.0.1",
