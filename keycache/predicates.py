@@ -49,7 +49,7 @@ def look_up(claims: Mapping[str, object], path: ClaimPath) -> object | None:
     """What stands at a path of the claims; None when nothing, or null, does."""
     found: object = claims
     for name in path:
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict):
             return None
         found = found.get(name)
     return found

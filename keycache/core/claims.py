@@ -120,13 +120,13 @@ def scopes(
     """The scopes a token grants, by the paths of the claims that do (`Issuer.scope_paths`), as a
     string separated by spaces or as a list of strings; anything else grants nothing.
     """
-    granted: set[str] = set()
+    granted: list[str] = []
     for path in paths:
         value = look_up(claims, path)
         if isinstance(value, str):
-            granted.update(value.split())
-        elif isinstance(value, list | tuple):
-            granted.update(item for item in value if isinstance(item, str))
+            granted += value.split()
+        elif isinstance(value, (list, tuple)):
+            granted += [item for item in value if isinstance(item, str)]
     return frozenset(granted)
 
 

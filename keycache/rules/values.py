@@ -80,6 +80,7 @@ class Requirement:
     claims: tuple[Predicate, ...] | Mapping[str, object] = ()
     predicates: tuple[Predicate, ...] = field(init=False, repr=False, compare=False)
     is_empty: bool = field(init=False, repr=False, compare=False)
+    all_scopes: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lists = ("issuers", "all_issuers", "scopes", "any_scope")
@@ -104,6 +105,7 @@ class Requirement:
             raise ConfigurationError(problems)
         asked = (self.issuers, self.all_issuers, self.scopes, self.any_scope, self.claims)
         object.__setattr__(self, "is_empty", not any(asked))
+        object.__setattr__(self, "all_scopes", frozenset(self.scopes))
 
     def check(self, claims: Claims, issuer: Issuer) -> None:
         """Whether the claims of a good token of this issuer are enough.
@@ -118,7 +120,7 @@ class Requirement:
             )
         if self.scopes or self.any_scope:
             granted = scopes(claims, issuer.scope_paths)
-            if not granted.issuperset(self.scopes) or (
+            if not granted >= self.all_scopes or (
                 self.any_scope and granted.isdisjoint(self.any_scope)
             ):
                 raise TokenError(
