@@ -7,12 +7,12 @@ and closes it after it has stopped.
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
-from inspect import isawaitable
-from typing import Any, overload
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, cast, overload
 
 from sanic import Blueprint, HTTPResponse, Request, Sanic, json
 from sanic.blueprints import BlueprintGroup
@@ -34,6 +34,7 @@ from keycache.sanic.typed_claims import claims_parser
 
 Handler = Callable[..., Any]
 OnRefusal = Callable[[Request, TokenError | UnavailableError, HTTPResponse], None]
+Later = Coroutine[Any, Any, HTTPResponse | None]
 Words = str | Iterable[str]
 
 FIRST = 1000
@@ -102,7 +103,7 @@ class JWTAuth:
         claims_type: Any = None,  # noqa: ANN401 - a class of one of four kinds
     ) -> None:
         if isinstance(issuer, str):
-            issuer = Issuer(issuer=issuer, audiences=_words(audience), jwks_url=jwks_url)
+            issuer = Issuer(issuer=issuer, audiences=_each(audience), jwks_url=jwks_url)
         elif audience or jwks_url:
             raise ConfigurationError(
                 ["audience, jwks_url: belong into the Issuer object when one is given"]
@@ -122,7 +123,7 @@ class JWTAuth:
                 ['protect, rules: give one of them; protect="/api" is short for a rule for /api/**']
             )
         self.rules = RuleTable(
-            rules or _rules(_words(protect)), issuers=self.issuers, sources=sources
+            rules or _rules(_each(protect)), issuers=self.issuers, sources=sources
         )
         self._attribute = f"_admitted_{id(self)}"  # another JWTAuth trusts other tokens
         self._by_blueprint: dict[str, Rule] = {}
@@ -227,13 +228,18 @@ class JWTAuth:
         """Where tokens are looked for."""
         return self.rules.sources
 
-    def rule_of(self, app: Sanic[Any, Any], route: Any) -> Rule | None:  # noqa: ANN401 - untyped
+    def rule_of(
+        self,
+        app: Sanic[Any, Any],
+        route: Any,  # noqa: ANN401 - Sanic has no type for it
+        method: str,
+    ) -> Rule | None:
         """By which rule the requests for a route of this application are judged, its handler's
         before its blueprint's before its path's; None: by none.
         """
-        found = marked(route.handler)
-        if found is not None and found[0] is self:
-            return found[1]
+        found = marked(route.handler, self, method)
+        if found is not None:
+            return found
         for name, rule in self._by_blueprint.items():
             if name in app.blueprints and route in app.blueprints[name].routes:
                 return rule
@@ -241,7 +247,7 @@ class JWTAuth:
             return None
         path = re.sub("<[^>]*>", "any", f"/{route.path}")
         with suppress(TokenError):
-            return self.rules.choose(min(route.methods or {"GET"}), path)
+            return self.rules.choose(method, path)
         return None
 
     async def admit_for(self, request: Request) -> Admitted | HTTPResponse:
@@ -250,9 +256,10 @@ class JWTAuth:
         """
         try:
             admitted = await self._judge(request, None) if self.rules.rules else None
-            found = marked(request.route.handler) if request.route else None
-            if found is not None and found[0] is self:
-                return await self._judge(request, found[1])
+            handler = request.route.handler if request.route else None
+            found = marked(handler, self, request.method) if handler else None
+            if found is not None:
+                return await self._judge(request, found)
             if admitted is None or admitted.rule.access is Access.ANONYMOUS:
                 return await self._judge(request, REQUIRED)
         except (TokenError, UnavailableError) as error:
@@ -263,7 +270,7 @@ class JWTAuth:
         self, scopes: Words, any_scope: Words, claims: Mapping[str, object] | None, issuers: Words
     ) -> Rule:
         requirement = Requirement(
-            issuers=_words(issuers),
+            issuers=_each(issuers),
             scopes=_words(scopes),
             any_scope=_words(any_scope),
             claims=claims or {},
@@ -273,22 +280,32 @@ class JWTAuth:
         return rule
 
     def _guarded(self, handler: Handler, rule: Rule) -> Handler:
+        waits = iscoroutinefunction(handler)
+
         @wraps(handler)
         async def guarded(*args: object, **kwargs: object) -> object:
             # A method of a view has its object in front.
-            request = args[0] if isinstance(args[0], Request) else args[1]
-            refusal = await self._admit(request, rule)  # type: ignore[arg-type]
-            if refusal is not None:
-                return refusal
+            request = args[0] if isinstance(args[0], Request) else cast("Request", args[1])
+            try:
+                if self._known(request, rule) is None:
+                    await self._ask(request, rule)
+            except (TokenError, UnavailableError) as error:
+                return self._refuse(request, error)
             answer = handler(*args, **kwargs)
-            return await answer if isawaitable(answer) else answer
+            return await answer if waits or isawaitable(answer) else answer
 
         return mark(guarded, self, rule)
 
-    async def _before(self, request: Request) -> HTTPResponse | None:
-        """Judge a request by the rules for paths."""
+    def _before(self, request: Request) -> Later | HTTPResponse | None:
+        """Judge a request by the rules for paths; awaitable only where we must wait."""
         try:
-            await self._judge(request, None)
+            return self._wait(request) if self._known(request, None) is None else None
+        except (TokenError, UnavailableError) as error:
+            return None if self._is_open(request) else self._refuse(request, error)
+
+    async def _wait(self, request: Request) -> HTTPResponse | None:
+        try:
+            await self._ask(request, None)
         except (TokenError, UnavailableError) as error:
             return None if self._is_open(request) else self._refuse(request, error)
         return None
@@ -301,22 +318,36 @@ class JWTAuth:
             return self._refuse(request, error)
         return None
 
-    async def _judge(self, request: Request, rule: Rule | None) -> Admitted:
-        """Judge a request by this rule, or by the one for its path. Raises TokenError,
-        UnavailableError.
+    def _known(self, request: Request, rule: Rule | None) -> Admitted | None:
+        """Judge a request by this rule, or by the one for its path; None, and nothing has happened,
+        when we may have to wait. Raises TokenError, UnavailableError.
         """
-        context = request.ctx
-        admitted: Admitted | None = getattr(context, self._attribute, None)
+        admitted: Admitted | None = getattr(request.ctx, self._attribute, None)
         if admitted is not None:
             if rule is None or rule is admitted.rule:
                 return admitted
-            if admitted.claims is not None:
-                rule.requirement.check(admitted.claims, self.rules.issuers[admitted.claims["iss"]])
+            claims = admitted.claims
+            if claims is not None:
+                rule.requirement.check(claims, self.rules.issuers[claims["iss"]])
                 return admitted
         guard, sent = self._opened().guard, SanicRequest(request)
+        admitted = guard.known(sent) if rule is None else guard.known_by(rule, sent)
+        return None if admitted is None else self._remember(request, admitted)
+
+    async def _judge(self, request: Request, rule: Rule | None) -> Admitted:
+        """The same, with all the time that it takes."""
+        return self._known(request, rule) or await self._ask(request, rule)
+
+    async def _ask(self, request: Request, rule: Rule | None) -> Admitted:
+        """The same, knowing that we must wait."""
+        guard, sent = self._opened().guard, SanicRequest(request)
         admitted = await (guard.admit(sent) if rule is None else guard.admit_by(rule, sent))
+        return self._remember(request, admitted)
+
+    def _remember(self, request: Request, admitted: Admitted) -> Admitted:
+        """Tell the handler. Raises TokenError for claims that do not fit their type."""
+        context, claims = request.ctx, admitted.claims
         if admitted.rule.access is not Access.ANONYMOUS:
-            claims = admitted.claims
             context.user = self._parse(claims) if self._parse and claims is not None else claims
             context.admitted = admitted
         setattr(context, self._attribute, admitted)
@@ -390,10 +421,9 @@ class JWTAuth:
         if not route.extra.websocket or not hasattr(shake, "args"):
             return
         handler = shake.args[0]
-        found = marked(handler)
-        if found is None or found[0] is not self:
+        rule = marked(handler, self)
+        if rule is None:
             return
-        rule = found[1]
 
         async def guarded(request: Request, *args: object, **kwargs: object) -> object:
             refusal = await self._admit(request, rule)
@@ -414,6 +444,10 @@ def _rules(prefixes: Sequence[str]) -> list[Rule]:
     if rules and "" not in short:
         rules.append(Rule(path=ANYWHERE, access=Access.ANONYMOUS))
     return rules
+
+
+def _each(texts: str | Iterable[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def _words(words: Words) -> tuple[str, ...]:

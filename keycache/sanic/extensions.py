@@ -34,7 +34,7 @@ class Protecting(Protocol):
     def sources(self) -> tuple[TokenSource, ...]:
         """Where tokens are looked for."""
 
-    def rule_of(self, app: App, route: Any) -> Rule | None:  # noqa: ANN401 - Sanic's, untyped
+    def rule_of(self, app: App, route: Any, method: str) -> Rule | None:  # noqa: ANN401 - untyped
         """By which rule the requests for a route are judged; None: by none."""
 
     async def admit_for(self, request: Request) -> Admitted | HTTPResponse:
@@ -91,16 +91,13 @@ def _document(app: App, auth: Protecting) -> None:
         kind, details = _scheme(source)
         specification.add_security_scheme(source.name, kind, **details)
     for route in app.router.routes:
-        rule = auth.rule_of(app, route)
-        if rule is None or rule.access is Access.ANONYMOUS:
-            continue
         view = getattr(route.handler, "view_class", None)
-        handlers = [getattr(view, method.lower(), None) for method in route.methods]
-        for handler in handlers if view else [route.handler]:
-            operation = operations[handler]
-            if handler is None or operation.security:  # said by hand, or before
-                continue
-            _describe(operation, auth, rule)
+        for method in sorted(route.methods or ()):
+            rule = auth.rule_of(app, route, method)
+            operation = operations[getattr(view, method.lower()) if view else route.handler]
+            # What was said by hand, or before, stays as it is.
+            if rule and rule.access is not Access.ANONYMOUS and not operation.security:
+                _describe(operation, auth, rule)
 
 
 def _describe(operation: Any, auth: Protecting, rule: Rule) -> None:  # noqa: ANN401 - untyped

@@ -18,7 +18,14 @@ def mark(handler: Handler, owner: object, rule: Rule) -> Handler:
     return handler
 
 
-def marked(handler: Handler) -> tuple[object, Rule] | None:
-    """Who guards this handler, by which rule; None for nobody."""
-    found: tuple[object, Rule] | None = getattr(handler, _MARK, None)
-    return found
+def marked(handler: Handler, owner: object, method: str = "") -> Rule | None:
+    """The rule by which `owner` guards this handler; None when it does not.
+
+    method: which method of the class, where the handler is a class-based view.
+    """
+    view = getattr(handler, "view_class", None)
+    for each in (getattr(view, method.lower(), None) if view and method else None, handler):
+        found: tuple[object, Rule] | None = getattr(each, _MARK, None)
+        if found is not None and found[0] is owner:
+            return found[1]
+    return None

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, NamedTuple
@@ -21,6 +21,10 @@ SECRET = "for those with a token"
 CHALLENGE = 'Bearer realm="test"'
 HEAD_BYTES = 65536
 App = Sanic[Any, Any]
+HANDSHAKE = (
+    *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
 CLOSED = 0  # the status of a connection that was closed without an answer
 Build = Callable[[App, JWTAuth], None]
 
@@ -46,11 +50,21 @@ class Reply(NamedTuple):
         return json.loads(self.body)
 
 
+def parsed(head: bytes, body: bytes) -> Reply:
+    """An answer, or CLOSED when there was none."""
+    if not head:
+        return Reply(CLOSED, [], b"")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    fields = [(name.lower(), value) for name, _, value in (x.partition(": ") for x in lines)]
+    return Reply(int(status.split(" ")[1]), fields, body)
+
+
 class Api:
     """A running application, its JWTAuth, and what was told to its observer."""
 
-    def __init__(self, port: int, auth: JWTAuth, events: list[Event]) -> None:
+    def __init__(self, port: int, auth: JWTAuth, events: list[Event], app: App) -> None:
         self.port = port
+        self.app = app
         self.auth = auth
         self.events = events
 
@@ -63,11 +77,19 @@ class Api:
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         finally:
             writer.close()
-        if not head:
-            return Reply(CLOSED, [], b"")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        fields = [(name.lower(), value) for name, _, value in (x.partition(": ") for x in lines)]
-        return Reply(int(status.split(" ")[1]), fields, body)
+        return parsed(head, body)
+
+    async def shake(self, path: str, *fields: str) -> Reply:
+        """Ask for a WebSocket; 101 when it is granted."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = [f"GET {path} HTTP/1.1", "Host: api", *HANDSHAKE, *fields]
+        try:
+            writer.write("\r\n".join([*head, "", ""]).encode())
+            async with asyncio.timeout(10):
+                answer, _, _ = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n\r\n")
+        finally:
+            writer.close()
+        return parsed(answer, b"")
 
     async def get(
         self,
@@ -137,21 +159,26 @@ async def running(
     build: Build = routes,
     *,
     protect: str | list[str] = "/api",
+    more: Mapping[str, Any] | None = None,
+    shared: JWTAuth | None = None,
     **options: Any,  # noqa: ANN401
 ) -> AsyncIterator[Api]:
-    """The application on a free port of this loop."""
+    """The application on a free port of this loop. more: for JWTAuth, its `issuer` or others.
+    shared: a JWTAuth of another application, to be this one's too.
+    """
     app: App = Sanic(f"test{next(_numbers)}", configure_logging=False)
     app.config.update({"TOUCHUP": False, "MOTD": False, "AUTO_EXTEND": False})
     app.config.update({"REQUEST_MAX_HEADER_SIZE": HEAD_BYTES, "GRACEFUL_SHUTDOWN_TIMEOUT": 0.1})
     events: list[Event] = []
-    auth = JWTAuth(
-        app,
-        issuer=Issuer(issuer=demo.url, audiences=(demo.audience,), name="demo"),
-        options=Options(**options),
-        observer=events.append,
-        realm="test",
-        protect=protect,
-    )
+    said: dict[str, Any] = {
+        "issuer": Issuer(issuer=demo.url, audiences=(demo.audience,), name="demo"),
+        "options": Options(**options),
+        "observer": events.append,
+        "realm": "test",
+        "protect": () if "rules" in (more or {}) else protect,
+    }
+    auth = shared or JWTAuth(**said | dict(more or {}))
+    auth.init_app(app)
     build(app, auth)
     listener = socket.create_server(("127.0.0.1", 0))
     server: Any = await app.create_server(
@@ -161,7 +188,7 @@ async def running(
     await server.before_start()
     await server.start_serving()
     try:
-        yield Api(listener.getsockname()[1], auth, events)
+        yield Api(listener.getsockname()[1], auth, events, app)
     finally:
         server.server.close()
         await server.before_stop()
