@@ -81,8 +81,9 @@ def command(  # noqa: PLR0913 - one for each option
         wanted = [digest_of(kind, text) for kind, text in tokens]
         found = [(issuer, each) for issuer, each in found if not wanted or each.digest in wanted]
     elif len(issuers) > 1:
-        names = ", ".join(issuer.name for issuer in issuers)
-        raise click.UsageError(f"name the --issuer; there are {names}")
+        raise click.UsageError(
+            f"name the --issuer; there are {', '.join(issuer.name for issuer in issuers)}"
+        )
     else:
         found = [
             (issuers[0].name, asyncio.run(_revoke(issuers[0], options, tokens[0], before, seconds)))

@@ -8,6 +8,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from app.demo.issuer import DemoIssuer
+from keycache.core.revocation import Kind
 from keycache.errors import JWKSError
 from keycache.events import Event, ignore
 from keycache.issuer import Issuer
@@ -30,7 +31,7 @@ async def test_workers_need_no_more_than_the_user_of_the_readme_may_do(restricte
     events: list[Event] = []
     with DemoIssuer() as demo:
         issuer = Issuer(issuer=demo.url, audiences=(demo.audience,))
-        options = Options(redis_url=restricted_url, seal_keys=SEAL_KEYS)
+        options = Options(redis_url=restricted_url, seal_keys=SEAL_KEYS, revocation=True)
         workers = [Runtime([issuer], options, events.append) for _ in range(2)]
         for worker in workers:
             await worker.open()
@@ -39,6 +40,8 @@ async def test_workers_need_no_more_than_the_user_of_the_readme_may_do(restricte
             for worker in workers:
                 assert demo.url == (await worker.authenticator.authenticate(token))["iss"]
             demo.rotate()
+        await workers[0].revoke(issuer, Kind.JTI, "one")
+        assert 1 == len(await workers[1].revoked(issuer))
         demo.fail(503)
         other = Runtime([issuer], options, ignore)
         with pytest.raises(JWKSError, match="discovery"):
