@@ -90,15 +90,16 @@ def test_403_its_scope_and_its_body_reach_the_client(example: Example, keycache:
 
 NOT_KEYCACHE = {
     "200 without an identity": Reply(200),
-    "200 with half an identity": Reply(200, {"X-Auth-Subject": "alice"}),
+    "200 without a subject": Reply(200, {"X-Auth-Issuer": "i", "X-Auth-Scope": "a"}),
+    "200 without an issuer": Reply(200, {"X-Auth-Subject": "alice", "X-Auth-Scope": "a"}),
     "200 with an identity that cannot be decoded": Reply(200, IDENTITY | {"X-Auth-Subject": "%ff"}),
     "200 that is too long": Reply(200, IDENTITY, b"x" * 200_000),
     "204": Reply(204, IDENTITY),
     "redirect": Reply(302, IDENTITY | {"Location": "/"}),
     "401 of something else": Reply(401, {"Content-Type": "text/html"}, b"<h1>Log in</h1>"),
-    "404": Reply(404, IDENTITY),
-    "500": Reply(500, IDENTITY),
-    "502": Reply(502, IDENTITY),
+    "404": Reply(404, IDENTITY, b'{"error": "Not found"}'),
+    "500": Reply(500, IDENTITY, b'{"error": "Not found"}'),
+    "502": Reply(502, IDENTITY, b'{"error": "Not found"}'),
     "too slow": Reply(200, IDENTITY, seconds=2 * DEADLINE),
 }
 
