@@ -16,6 +16,7 @@ from keycache.predicates import ClaimPath, look_up
 
 LATEST = 253402300799  # the end of the year 9999: later is a mistake, often milliseconds
 _ALWAYS = float("-inf")
+_STRINGS = ("sub", "jti", "client_id")  # RFC 7519 sections 4.1.2, 4.1.7; RFC 8693 section 4.3
 
 
 class Claims(dict[str, Any]):
@@ -88,8 +89,8 @@ def check_claims(
         _check_audiences(audience, issuer)
     elif audience not in issuer.audience_set:
         raise _other_audience()
-    for name in ("sub", "jti", "client_id"):  # RFC 7519 sections 4.1.2, 4.1.7; RFC 8693 section 4.3
-        if name in payload and type(payload[name]) is not str:
+    for name in _STRINGS:
+        if type(payload.get(name, "")) is not str:
             raise _invalid(f"The claim {name} is not a string.")
     validity = check_times(payload, issuer.leeway, now)
     if issuer.predicates or issuer.max_lifetime is not None:
@@ -97,21 +98,28 @@ def check_claims(
     return validity
 
 
-def check_times(payload: Mapping[str, object], leeway: float, now: float) -> Validity:
-    """RFC 7519 sections 4.1.4 to 4.1.6: exp, nbf and iat. `exp` must be there."""
-    if "exp" not in payload:
+def check_times(payload: Mapping[str, Any], leeway: float, now: float) -> Validity:
+    """RFC 7519 sections 4.1.4 to 4.1.6: exp, nbf and iat. `exp` must be there.
+
+    Section 2, NumericDate: a JSON number of seconds. A boolean or a string is none.
+    """
+    exp = payload.get("exp")
+    if exp is None:
         raise _missing("exp")
-    ends = _numeric_date("exp", payload["exp"]) + leeway
-    if now >= ends:  # "on or after which the JWT MUST NOT be accepted"
+    if (type(exp) is not int and type(exp) is not float) or not 0 <= exp <= LATEST:
+        raise _no_date("exp")
+    if now >= exp + leeway:  # "on or after which the JWT MUST NOT be accepted"
         raise TokenError(Reason.EXPIRED, "The token has expired.")
     starts = _ALWAYS
     for name in ("nbf", "iat"):
         if name in payload:
-            moment = _numeric_date(name, payload[name]) - leeway
-            if now < moment:
+            moment = payload[name]
+            if (type(moment) is not int and type(moment) is not float) or not 0 <= moment <= LATEST:
+                raise _no_date(name)
+            if now < moment - leeway:
                 raise TokenError(Reason.NOT_YET_VALID, f"The token's {name} is in the future.")
-            starts = max(starts, moment)
-    return Validity(starts, ends)
+            starts = max(starts, moment - leeway)
+    return Validity(starts, exp + leeway)
 
 
 def scopes(
@@ -158,19 +166,16 @@ def _check_wishes(payload: Mapping[str, Any], issuer: Issuer) -> None:
             )
 
 
-def _numeric_date(name: str, value: object) -> float:
-    """RFC 7519 section 2, NumericDate: a JSON number of seconds. A boolean or a string is none."""
-    if (type(value) is int or type(value) is float) and 0 <= value <= LATEST:
-        return value
-    raise _invalid(f"The claim {name} is not a number of seconds since 1970.")
-
-
 def _missing(name: str) -> TokenError:
     return TokenError(Reason.MISSING_CLAIM, f"The required claim {name} is missing.")
 
 
 def _other_audience() -> TokenError:
     return TokenError(Reason.WRONG_AUDIENCE, "The token is for another audience.")
+
+
+def _no_date(name: str) -> TokenError:
+    return _invalid(f"The claim {name} is not a number of seconds since 1970.")
 
 
 def _invalid(details: str) -> TokenError:
