@@ -359,6 +359,18 @@ KEYS = [
                 [Query(f"keycache_negative_kids{{{ISSUER}}}", "{{instance}} {{issuer}}")],
             ),
             Chart(
+                "Tokens revoked",
+                "Revocations in force (`keycache revoke --list`), of the worker that knows fewest.",
+                "none",
+                [Query(f"keycache_revocations{{{ISSUER}}}", "{{instance}} {{issuer}}")],
+            ),
+            Chart(
+                "Age of what is known to be revoked",
+                "Grows while Redis does not answer; KEYCACHE_STALE after two lost polls: 503.",
+                "s",
+                [Query(f"keycache_revocations_age_seconds{{{ISSUER}}}", "{{instance}} {{issuer}}")],
+            ),
+            Chart(
                 "Unusable keys",
                 "By why; `keycache keys` lists them.",
                 "none",

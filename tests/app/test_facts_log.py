@@ -15,6 +15,7 @@ from keycache.events import (
     NegativeKidsChanged,
     RecordRefused,
     RefreshFailed,
+    RevocationsRead,
     SnapshotFailed,
     StoreChanged,
 )
@@ -81,6 +82,12 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, ob
             {"details": "time-out"},
         ),
         (StoreChanged(up=True, details=""), "INFO", "the shared cache answers", {}),
+        (
+            RevocationsRead("i", 3, 2, 1.0),
+            "INFO",
+            "tokens were revoked",
+            {"issuer": "i", "revoked": 3, "added": 2},
+        ),
     ],
 )
 def test_fact_is_logged_with_what_it_says(
@@ -94,6 +101,14 @@ def test_fact_is_logged_with_what_it_says(
 def test_refresh_that_changed_no_key_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     together(Counts(), FactsLog())(KeySetInstalled("i", 7, 3, (), 1.0, 2.0, 3.0, 0, 0))
+    assert [] == lines(caplog)
+
+
+def test_look_that_found_nothing_newly_revoked_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    together(Counts(), FactsLog())(RevocationsRead("i", 3, 0, 1.0))
     assert [] == lines(caplog)
 
 

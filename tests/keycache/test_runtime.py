@@ -14,6 +14,7 @@ from app.demo.issuer import ALGORITHMS, DemoIssuer
 from keycache.core.budget import Limits
 from keycache.core.decision import Age
 from keycache.core.keys import SkippedKey, SkipReason
+from keycache.core.revocation import Kind
 from keycache.errors import (
     ConfigurationError,
     FetchCode,
@@ -24,7 +25,7 @@ from keycache.errors import (
     TokenError,
     UnavailableError,
 )
-from keycache.events import Event, Path, Result, StoreChanged, Verified
+from keycache.events import Event, Path, Result, StoreChanged, Unverifiable, Verified
 from keycache.issuer import Issuer
 from keycache.runtime import IssuerHealth, Options, Runtime, probe, probe_store
 from keycache.testing.signing import new_key, public_jwk
@@ -494,3 +495,94 @@ def test_redis_url_that_cannot_be_used_is_refused_before_anything_is_opened() ->
     issuer = Issuer(issuer="https://one.example", audiences=("api",))
     with pytest.raises(ConfigurationError, match="redis_url"):
         Runtime([issuer], Options(redis_url="http://localhost", seal_keys=(SEAL_KEY,)))
+
+
+# -- revocation ------------------------------------------------------------------------------------
+
+
+async def test_revoked_token_is_refused_by_another_process_before_the_next_poll(
+    make: Make, demo: DemoIssuer
+) -> None:
+    here, there = make(revocation=True, poll=3600.0), make(revocation=True, poll=3600.0)
+    await here.open()
+    await there.open()
+    leaked, other = demo.mint(jti="leaked"), demo.mint(jti="other")
+    for token in (leaked, other, leaked):  # the second time it is in the token cache
+        assert demo.url == (await there.authenticator.authenticate(token))["iss"]
+
+    await here.revoke(here.issuers[0], Kind.JTI, "leaked")
+    async with asyncio.timeout(20):
+        while await decided(there, leaked) is None:  # noqa: ASYNC110 - the other one's turn
+            await asyncio.sleep(0.01)
+
+    refusal = await decided(there, leaked)
+    assert isinstance(refusal, TokenError)
+    assert "revoked" == refusal.reason
+    assert demo.url == (await there.authenticator.authenticate(other))["iss"]
+
+
+async def decided(runtime: Runtime, token: str) -> TokenError | UnavailableError | None:
+    """What is wrong with this token, None when it is accepted."""
+    try:
+        await runtime.authenticator.authenticate(token)
+    except (TokenError, UnavailableError) as error:
+        return error
+    return None
+
+
+async def test_what_is_revoked_is_known_before_the_first_request(
+    make: Make, demo: DemoIssuer
+) -> None:
+    early = make(revocation=True)
+    await early.revoke(early.issuers[0], Kind.SUB, "demo-user")
+    late = make(revocation=True)
+    await late.open()
+
+    refusal = await decided(late, demo.mint(iat=int(time.time()) - 60))
+    assert isinstance(refusal, TokenError)
+    assert "revoked" == refusal.reason
+
+
+async def test_good_token_is_unavailable_and_a_bad_one_bad_while_nobody_knows_what_is_revoked(
+    make: Make, demo: DemoIssuer
+) -> None:
+    runtime = make(NO_REDIS, revocation=True)
+    await runtime.open()
+
+    assert isinstance(await decided(runtime, demo.mint()), UnavailableError)
+    assert isinstance(await decided(runtime, demo.mint()[:-4] + "AAAA"), TokenError)
+    assert [False] == [each.revocations_known for each in runtime.health()]
+    assert isinstance(await decided(runtime, demo.mint(jti="again")), UnavailableError)
+
+
+async def test_token_that_cannot_be_decided_about_is_counted_as_such(
+    make: Make, demo: DemoIssuer, events: list[Event]
+) -> None:
+    runtime = make(NO_REDIS, revocation=True)
+    await runtime.open()
+    for _ in range(2):  # waiting for the key, and with the key in memory
+        await decided(runtime, demo.mint())
+
+    told = [(event.issuer, event.path) for event in events if isinstance(event, Unverifiable)]
+    assert [("demo", Path.WAITED), ("demo", Path.MEMORY)] == told
+
+
+async def test_process_that_shares_with_nobody_revokes_for_itself(
+    make: Make, demo: DemoIssuer
+) -> None:
+    runtime = make(None, seal_keys=(), revocation=True)
+    await runtime.open()
+    token = demo.mint(jti="logged-out")
+    assert await decided(runtime, token) is None
+    await runtime.revoke(runtime.issuers[0], Kind.JTI, "logged-out")
+
+    assert isinstance(await decided(runtime, token), TokenError)
+
+
+async def test_nothing_is_revoked_where_nobody_looks(make: Make) -> None:
+    runtime = make()
+    with pytest.raises(ConfigurationError, match="revocation"):
+        await runtime.revoke(runtime.issuers[0], Kind.JTI, "leaked")
+    with pytest.raises(ConfigurationError, match="revocation"):
+        await runtime.revoked(runtime.issuers[0])
+    assert [True] == [each.revocations_known for each in runtime.health()]

@@ -130,6 +130,16 @@ def test_set_of_one_issuer_ends_no_token_of_another() -> None:
     assert forge.claims() == known(tokens, text)
 
 
+def test_tokens_of_one_issuer_are_forgotten_by_their_claims() -> None:
+    tokens, alice = remembered()
+    bob = forge.token(payload=forge.claims(sub="bob"))
+    put(tokens, bob)
+    tokens.forget(key_cache(), lambda _: True)  # of another issuer
+    assert 2 == len(tokens)
+    tokens.forget(CACHE, lambda claims: claims["sub"] == "alice")
+    assert [True, False] == [known(tokens, text) is None for text in (alice, bob)]
+
+
 def test_oldest_entry_makes_room_for_a_new_one() -> None:
     tokens = TokenCache(2)
     texts = [forge.token(payload=forge.claims(sub=f"user-{n}")) for n in range(3)]

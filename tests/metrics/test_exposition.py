@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from keycache.events import KeySetInstalled, Path, Tier, Verified
+from keycache.events import KeySetInstalled, Path, RevocationsRead, Tier, Verified
 from metrics import exposition
 from metrics.observer import PrometheusObserver
 from tests.metrics.conftest import samples
@@ -77,6 +77,13 @@ def test_age_is_right_at_the_moment_of_asking() -> None:
         for now in (1000.0, 1012.5, 990.0)
     ]
     assert [0.0, 12.5, 0.0] == ages
+
+
+def test_age_of_what_is_known_to_be_revoked_is_right_at_the_moment_of_asking() -> None:
+    observer = PrometheusObserver(["revoked.example"])
+    observer(RevocationsRead("revoked.example", 3, 0, 1000.0))
+    page = samples(exposition.page(None, now=1012.5)[0].decode())
+    assert 12.5 == page["keycache_revocations_age_seconds{issuer=revoked.example}"]
 
 
 def test_times_left_are_right_at_the_moment_of_asking() -> None:

@@ -25,6 +25,7 @@ from keycache.events import (
     RefreshFailed,
     Rejected,
     Result,
+    RevocationsRead,
     Staged,
     StoreAnswered,
     StoreFailed,
@@ -137,6 +138,15 @@ def test_failed_refresh_is_counted_as_a_refresh_and_by_its_code(
 def test_fetch_is_counted_by_status(observer: PrometheusObserver, issuer: str) -> None:
     observer(Fetched(issuer, 503, 20, 0.1))
     assert 1 == value("keycache_jwks_fetches_total", issuer=issuer, status="5xx")
+
+
+def test_what_is_revoked_and_when_that_was_read_are_shown(
+    observer: PrometheusObserver, issuer: str
+) -> None:
+    observer(RevocationsRead(issuer, 3, 1, 1_700_000_000.0))
+    assert 3 == value("keycache_revocations", issuer=issuer)
+    read_at = value("keycache_revocations_read_timestamp_seconds", issuer=issuer)
+    assert 1_700_000_000.0 == read_at
 
 
 def test_skipped_keys_are_shown(observer: PrometheusObserver, issuer: str) -> None:

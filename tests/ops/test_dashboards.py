@@ -48,6 +48,7 @@ def test_every_metric_is_on_a_dashboard() -> None:
     shown = asked(" ".join(query for file in DASHBOARDS for query in queries(file)))
     # Moments, of which the times until and since are shown, and what the lists are made from.
     elsewhere = {f"keycache_keyset_{what}_timestamp_seconds" for what in MOMENTS}
+    elsewhere |= {"keycache_revocations_read_timestamp_seconds"}
     assert set() == exported() - elsewhere - {"keycache_build_info"} - shown
 
 

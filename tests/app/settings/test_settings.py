@@ -92,6 +92,7 @@ WRONG = [
     ("TOKEN_BYTES", "16000", "KEYCACHE_TOKEN_BYTES: KEYCACHE_TOKEN_BYTES (16000) leaves too"),
     ("REDIS_URL", "http://secret", "KEYCACHE_REDIS_URL: not a URL that begins with redis://"),
     ("REDIS_URL", "redis://h", "a Redis is named and no seal key"),
+    ("REVOCATION", "1", "KEYCACHE_REVOCATION: needs a Redis that `keycache revoke` can reach"),
     ("SEAL_KEYS", "secret", "KEYCACHE_SEAL_KEYS: key 1 is not the base64url text of 32 bytes"),
     ("TLT", "3", "KEYCACHE_TLT: there is no such setting; did you mean KEYCACHE_TTL?"),
     ("ISSUER_TABLES", "[]", "KEYCACHE_ISSUER_TABLES: there is no such setting"),
@@ -147,7 +148,7 @@ def test_all_problems_are_reported_at_once(environment: pytest.MonkeyPatch, tmp_
         environment.setenv(f"KEYCACHE_{name}", value)
     said = [re.match(r"(.*?\b[A-Za-z_]+): ", problem)[1] for problem in problems()]  # type: ignore[index]
     expected = ["KEYCACHE_TTTL", "KEYCACHE_WAIT", "KEYCACHE_ISSUER", "KEYCACHE_BUDGET"]
-    assert said == [f"{file}:2: laese", *expected, f"{file}:1: lease"]
+    assert said == [f"{file}:1: lease", f"{file}:2: laese", *expected]
 
 
 def test_contradiction_with_an_unreadable_value_is_not_reported(
