@@ -6,8 +6,9 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-from app.settings.values import wrong
+from app.settings.values import all_wrong, wrong
 from keycache.errors import ConfigurationError
 from keycache.predicates import ClaimPath, claim_path
 
@@ -47,31 +48,37 @@ def header_name(name: object) -> str:
     """The name of a header field of ours. RFC 9110 section 5.1, less what servers spell alike:
     many take `_` for `-`, so that a client could send what they then mistake for ours."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name):
-        raise wrong("header", "{name} is not the name of a header field", name=name)
+        raise wrong("{name} cannot be a header field: letters, digits and -", name=name)
     if name.lower() in RESERVED_HEADERS:
-        raise wrong("header", "{name} has a meaning of its own; choose another name", name=name)
+        raise wrong("{name} has a meaning of its own; choose another name", name=name)
     return name
 
 
 def _identity_headers(value: object) -> tuple[IdentityHeader, ...]:
     if not isinstance(value, dict):
-        raise wrong("identity_headers", 'must be a table: "X-Auth-Email" = "email"')
+        raise wrong('must be a table: "X-Auth-Email" = "email"')
     names = [name.lower() for name in value]
-    for name in names:
-        if names.count(name) > 1:
-            raise wrong("identity_headers", "{name} is named twice", name=name)
-    return tuple(_identity_header(name, says) for name, says in value.items())
+    twice = sorted({name for name in names if names.count(name) > 1})
+    found, errors = [], [wrong("{name} is named twice", name=name) for name in twice]
+    for name, says in value.items():
+        try:
+            found.append(_identity_header(name, says))
+        except PydanticCustomError as error:
+            errors.append(error)
+    if errors:
+        raise all_wrong(errors)
+    return tuple(found)
 
 
 def _identity_header(name: str, says: object) -> IdentityHeader:
     if not isinstance(says, str):
-        raise wrong("identity_headers", "{name}: must be a text", name=name)
+        raise wrong("{name}: must be a text", name=name)
     if says in set(Identity):
         return IdentityHeader(header_name(name), Identity(says))
     try:
         return IdentityHeader(header_name(name), claim_path(says))
     except ConfigurationError as error:
-        raise wrong("identity_headers", "{name}: {why}", name=name, why=str(error)) from None
+        raise wrong("{name}: {why}", name=name, why=str(error)) from None
 
 
 IdentityHeaders = Annotated[

@@ -48,9 +48,9 @@ class Settings(Fields):
             wrong += [detail["loc"] for detail in error.errors()]
             settings = cls.model_validate(_without(values, wrong), context=context)
         found = _worth_saying(contradictions(settings), wrong)
-        problems += dict.fromkeys(map(wording.of_problem, found))
+        problems += map(wording.of_problem, found)
         if problems:
-            raise ConfigurationError(problems)
+            raise ConfigurationError(wording.in_order(problems))
         return settings
 
     def issuers(self) -> tuple[Issuer, ...]:

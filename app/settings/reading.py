@@ -40,18 +40,22 @@ def read_file(names: Iterable[str]) -> File:
     path = os.environ.get(CONFIG, "")
     if not path:
         return File(path)
+
+    def unreadable(problem: str) -> File:
+        return File(path, problems=(problem,), broken=tuple(TABLES))
+
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        return File(path, problems=(f"{CONFIG}: cannot read {path} ({error.strerror})",))
+        return unreadable(f"{CONFIG}: cannot read {path} ({error.strerror})")
     except UnicodeDecodeError:
-        return File(path, problems=(f"{CONFIG}: {path} is not TOML (it is no UTF-8)",))
+        return unreadable(f"{CONFIG}: {path} is not TOML (it is no UTF-8)")
     try:
         content = tomllib.loads(text)
     except RecursionError:
-        return File(path, problems=(f"{CONFIG}: {path} is not TOML (nested too deeply)",))
+        return unreadable(f"{CONFIG}: {path} is not TOML (nested too deeply)")
     except tomllib.TOMLDecodeError as error:
-        return File(path, problems=(_syntax_problem(path, text, str(error)),))
+        return unreadable(_syntax_problem(path, text, str(error)))
     file = File(path, content, lines_of(text))
     known = {*names, *TABLES}
     problems = [

@@ -56,9 +56,14 @@ SECRET_SCHEMA: dict[str, Any] = {
 }
 
 
-def wrong(code: str, message: str, **values: object) -> PydanticCustomError:
-    """The error of a value; `message` is our own text, values are put into its braces."""
-    return PydanticCustomError(code, message, values)
+def wrong(message: str, **values: object) -> PydanticCustomError:
+    """The error of a value: our own sentence, with `values` in its braces."""
+    return PydanticCustomError("setting", message, values)
+
+
+def all_wrong(errors: list[PydanticCustomError]) -> PydanticCustomError:
+    """One error for several."""
+    return wrong("{all}", all="; ".join(error.message() for error in errors))
 
 
 def _split(value: object) -> object:
@@ -78,9 +83,9 @@ def _secret(value: object, info: ValidationInfo) -> str:
         case {"env": str(name), **more} if not more:
             text = os.environ.get(name, "")
             if not text:
-                raise wrong("secret", "the environment variable {name} is not set", name=name)
+                raise wrong("the environment variable {name} is not set", name=name)
         case _:
-            raise wrong("secret", 'must be a text, { file = "…" } or { env = "…" }')
+            raise wrong('must be a text, { file = "…" } or { env = "…" }')
     return text.rstrip("\r\n")
 
 
@@ -91,16 +96,16 @@ def _secret_file(path: Path) -> str:
     except OSError as error:
         raise _unreadable(path, error) from None
     except UnicodeDecodeError:
-        raise wrong("secret", "{path} holds no text", path=str(path)) from None
+        raise wrong("{path} holds no text", path=str(path)) from None
     if not text.strip() or len(text) > SECRET_BYTES:
-        raise wrong("secret", "{path} is empty, or too long for a secret", path=str(path))
+        raise wrong("{path} is empty, or too long for a secret", path=str(path))
     return text
 
 
 def _secrets(value: object, info: ValidationInfo) -> tuple[str, ...]:
     texts = _split(_secret(value, info) if isinstance(value, dict) else value)
     if not isinstance(texts, list):
-        raise wrong("secrets", "must be a list")
+        raise wrong("must be a list")
     return tuple(_secret(text, info) for text in texts)
 
 
@@ -116,7 +121,6 @@ def _seal_key(number: int, text: str) -> bytes:
     except Base64Error:
         pass
     raise wrong(
-        "seal_key",
         "key {number} is not the base64url text of 32 bytes; `keycache seal-key` prints one",
         number=number,
     )
@@ -126,7 +130,7 @@ def _private_keys(value: object, info: ValidationInfo) -> tuple[bytes, ...]:
     keys = _secrets(value, info)
     for number, key in enumerate(keys, 1):
         if "PRIVATE KEY-----" not in key:
-            raise wrong("private_key", "key {number} is no private key in PEM", number=number)
+            raise wrong("key {number} is no private key in PEM", number=number)
     return tuple(key.encode() for key in keys)
 
 
@@ -135,32 +139,34 @@ def _redis_url(value: object, info: ValidationInfo) -> str:
     url = _secret(value, info)
     if url.partition("://")[0] not in REDIS_SCHEMES:
         schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
-        raise wrong("redis_url", f"not a URL that begins with {schemes}")
+        raise wrong(f"not a URL that begins with {schemes}")
     return url
 
 
 def _headers(value: object, info: ValidationInfo) -> tuple[tuple[str, SecretStr], ...]:
     if not isinstance(value, dict):
-        raise wrong("headers", 'must be a table: { "X-Api-Key" = { env = "JWKS_API_KEY" } }')
-    found = []
+        raise wrong('must be a table: { "X-Api-Key" = { env = "JWKS_API_KEY" } }')
+    found, errors = [], []
     for name, secret in value.items():
         try:
             found.append((name, SecretStr(_secret(secret, info))))
         except PydanticCustomError as error:
-            raise wrong("headers", "{name}: {why}", name=name, why=error.message()) from None
+            errors.append(wrong("{name}: {why}", name=name, why=error.message()))
+    if errors:
+        raise all_wrong(errors)
     return tuple(found)
 
 
 def _beside_the_file(value: object, info: ValidationInfo) -> Path:
     """A path; one that is not absolute begins in the directory of the file that names it."""
     if not isinstance(value, str | Path) or not str(value):
-        raise wrong("path", "must be the path of a file, as a text")
+        raise wrong("must be the path of a file, as a text")
     folder = info.context["folder"] if info.context else Path()
     return Path(folder, value).absolute()
 
 
 def _unreadable(path: Path, error: OSError) -> PydanticCustomError:
-    return wrong("file", "{path} cannot be read ({why})", path=str(path), why=error.strerror)
+    return wrong("{path} cannot be read ({why})", path=str(path), why=error.strerror)
 
 
 def _readable(path: Path) -> Path:
@@ -174,8 +180,16 @@ def _readable(path: Path) -> Path:
 def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
     texts = _split(value)
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise wrong("networks", "must be a list of networks, as in 10.1.0.0/16 or ::1")
-    return tuple(map(_network, texts))
+        raise wrong("must be a list of networks, as in 10.1.0.0/16 or ::1")
+    found, errors = [], []
+    for text in texts:
+        try:
+            found.append(_network(text))
+        except PydanticCustomError as error:
+            errors.append(error)
+    if errors:
+        raise all_wrong(errors)
+    return tuple(found)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
@@ -183,12 +197,12 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         network = ip_network(text, strict=False)
         address = ip_address(text.partition("/")[0])
     except ValueError:
-        raise wrong("network", "{text} is no network, as in 10.1.0.0/16", text=text) from None
+        raise wrong("{text} is no network, as in 10.1.0.0/16", text=text) from None
     if network.network_address != address:
         message = "{text} has bits beyond its prefix; write {network}"
-        raise wrong("network", message, text=text, network=str(network))
+        raise wrong(message, text=text, network=str(network))
     if network.prefixlen == 0:
-        raise wrong("network", "{text} would trust everybody", text=text)
+        raise wrong("{text} would trust everybody", text=text)
     return network
 
 
@@ -234,10 +248,10 @@ def of_type(annotation: object, value: object) -> object:
     """A value of the file, when its type in TOML is the one of the setting."""
     kinds = _kinds(annotation)
     if bool in kinds and not isinstance(value, bool):
-        raise wrong("type", "must be true or false, without quotation marks")
+        raise PydanticCustomError("type", "must be true or false, without quotation marks")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kinds & {int, float} and not is_number:
-        raise wrong("type", "must be a number, without quotation marks")
+        raise PydanticCustomError("type", "must be a number, without quotation marks")
     return value
 
 

@@ -1,7 +1,9 @@
 """Turns problems into sentences that name a setting as its operator wrote it, and where."""
 
+import json
 import re
 from collections.abc import Iterable
+from math import inf
 
 from pydantic_core import ErrorDetails
 
@@ -13,6 +15,7 @@ from app.settings.toml_lines import Place
 
 SHOWN = 60  # characters of a wrong value
 
+_CLAIM = re.compile(r"claim (\S+)$|'(.+)' is no (?:path|JSON Pointer)")
 _CAPITALS = "|".join(sorted(map(str.upper, SETTING_NAMES), key=len, reverse=True))
 _IN_CAPITALS = re.compile(rf"(?<!\w)({_CAPITALS})\b")
 
@@ -29,31 +32,38 @@ class Wording:
         key, colon, rest = problem.text.partition(":")
         key = {"audiences": "audience"}.get(key, key)
         rest = colon + _IN_CAPITALS.sub(rf"{PREFIX}\1", rest)
-        claim = re.fullmatch(r"claim (\S+)", key)
-        place = (*problem.place, "claims", claim[1]) if claim else (*problem.place, key)
+        claim = _CLAIM.match(key)
+        place = (*problem.place, "claims", claim[1] or claim[2]) if claim else (*problem.place, key)
         inherited = place not in self._file.lines and key in SETTING_NAMES and key != "issuer"
         if key in SETTING_NAMES and (not problem.place or inherited):
             return self._top_level(key) + rest
-        return f"{self._file.at(place)}{_table(problem.place)}{key}{rest}"
+        table = "" if key.startswith("rule ") else _table(problem.place)  # it says which it is
+        return f"{self._file.at(place)}{table}{key}{rest}"
 
     def of_error(self, detail: ErrorDetails) -> str:
         """A pydantic error, with the value (unless it may be a secret) and what would be right."""
         top, *inner = detail["loc"]
         table = next((name for name, own in TABLES.items() if own == top), None)
         place: Place = (table or top, *inner)
-        said = re.sub(r"[A-Z](?=[a-z]+ )", lambda first: first[0].lower(), detail["msg"], count=1)
+        said = _said(detail, place)
         if detail["type"] == "extra_forbidden":
             keys = ENTRIES[str(table)].model_fields
             said = f"there is no such key{did_you_mean(str(inner[-1]), keys)}"
-        elif detail["type"] == "missing":
-            said = "not set; this key is needed"
-        elif _may_be_shown(detail, place):
-            said = f"{str(detail['input'])[:SHOWN]!r} cannot be used; {said}"
         if table is None:
             return f"{self._top_level(str(top))}: {said}"
         depth = 2 if table in LISTS else 1
         key = ".".join(str(part) for part in place[depth:] if isinstance(part, str))
         return f"{self._file.at(place)}{_table(place[:depth])}{key}{': ' if key else ''}{said}"
+
+    def in_order(self, problems: Iterable[str]) -> list[str]:
+        """Each sentence once: those about the file by their lines, then the others."""
+        line = re.compile(rf"{re.escape(self._file.path)}:(\d+): ")
+
+        def order(problem: str) -> float:
+            found = line.match(problem) if self._file.path else None
+            return int(found[1]) if found else inf
+
+        return sorted(dict.fromkeys(problems), key=order)
 
     def _top_level(self, setting: str) -> str:
         """`KEYCACHE_TTL`, or `keycache.toml:3: ttl` for a value that came from the file."""
@@ -80,7 +90,18 @@ def _table(place: Place) -> str:
     return ""
 
 
-def _may_be_shown(detail: ErrorDetails, place: Place) -> bool:
-    """Whether a wrong value is short, and surely no secret."""
-    plain = isinstance(detail["input"], str | int | float)
-    return plain and not any(part in SECRETS for part in place)
+def _said(detail: ErrorDetails, place: Place) -> str:
+    """What is wrong with a value; the value itself only where it is short and surely no secret."""
+    said = re.sub(
+        r"^(Input|Value|String|Tuple|Data)\b", lambda word: word[0].lower(), detail["msg"]
+    )
+    value = detail["input"]
+    if detail["type"] == "missing":
+        return "not set; this key is needed"
+    if detail["type"] == "setting" or any(part in SECRETS for part in place):
+        return said
+    if detail["type"] == "literal_error":
+        said += did_you_mean(str(value), re.findall(r"'([^']*)'", detail["msg"]))
+    if isinstance(value, str):
+        return f"{value[:SHOWN]!r} cannot be used; {said}"
+    return f"{json.dumps(value)} cannot be used; {said}" if isinstance(value, int | float) else said
