@@ -24,6 +24,7 @@ BAD_REQUEST = {
 }
 TOO_LITTLE = {Reason.INSUFFICIENT_SCOPE, Reason.FORBIDDEN}
 HOPELESS = {Reason.NO_RULE, Reason.UNTRUSTED_PROXY}
+METADATA = "https://api.example.com/.well-known/oauth-protected-resource/x"
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -135,10 +136,22 @@ def test_every_other_reason_is_401(reason: Reason) -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - HOPELESS))
-def test_challenge_is_one_field_of_quoted_strings(reason: Reason) -> None:
-    header = problem(TokenError(reason, "No."), "api").headers["WWW-Authenticate"]
+def test_challenge_is_one_field_of_quoted_strings_each_given_once(reason: Reason) -> None:
+    """RFC 6750 section 3, and its characters."""
+    error = TokenError(reason, 'The claim "é\\\r\n" is not good.', scope="a b")
+    header = problem(error, "api", METADATA).headers["WWW-Authenticate"]
+    names = re.findall(r' (\w+)="', header)
 
-    assert re.fullmatch(r'Bearer \w+="[^"\\]*"(, \w+="[^"\\]*")*', header)
+    assert re.fullmatch(r'Bearer \w+="[ !#-\[\]-~]*"(, \w+="[ !#-\[\]-~]*")*', header)
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - HOPELESS))
+def test_challenge_says_where_the_metadata_is(reason: Reason) -> None:
+    """RFC 9728 section 5.1."""
+    header = problem(TokenError(reason, "No."), "api", METADATA).headers["WWW-Authenticate"]
+
+    assert header.startswith(f'Bearer realm="api", resource_metadata="{METADATA}"')
 
 
 @pytest.mark.parametrize(

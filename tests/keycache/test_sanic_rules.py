@@ -246,3 +246,54 @@ async def test_decorator_that_asks_for_the_impossible_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError):
         JWTAuth(issuer=demo.url, audience="api").required(**wrong)
+
+
+# RFC 9728 ---------------------------------------------------------------------------------------
+
+METADATA = "/.well-known/oauth-protected-resource/api"
+
+
+@pytest.mark.parametrize("judged", [{"protect": "/"}, {"rules": [Rule(path="/api/**")]}], ids=str)
+async def test_metadata_is_served_to_who_has_no_token(
+    demo: DemoIssuer, judged: dict[str, Any]
+) -> None:
+    more = {"resource": "https://api.example.com/api", **judged}
+    async with running(demo, echo, more=more) as api:
+        refused, metadata = await api.get("/api/x"), await api.get(METADATA)
+
+    assert (f'{CHALLENGE}, resource_metadata="https://api.example.com{METADATA}"') == refused.field(
+        "www-authenticate"
+    )
+    assert (200, "application/json") == (metadata.status, metadata.field("content-type"))
+    assert {
+        "resource": "https://api.example.com/api",
+        "authorization_servers": [demo.url],
+        "bearer_methods_supported": ["header"],
+    } == metadata.document
+
+
+async def test_metadata_path_is_open_for_reading_only(demo: DemoIssuer) -> None:
+    more = {"resource": "https://api.example.com/api", "protect": "/"}
+    async with running(demo, echo, more=more) as api:
+        statuses = [
+            (await api.get(f"{METADATA}{more}", method=method)).status
+            for method, more in (("GET", ""), ("POST", ""), ("GET", "/x"), ("GET", "/../x"))
+        ]
+
+    assert [200, 401, 401, 401] == statuses
+
+
+async def test_every_refusal_says_where_the_metadata_is(demo: DemoIssuer) -> None:
+    more = {"resource": "https://api.example.com", "rules": RULES[2:3]}
+    async with running(demo, echo, more=more) as api:
+        replies = [
+            await api.bearer(demo.mint(exp=1), "/orders/7"),
+            await api.bearer(demo.mint(scope="x"), "/orders/7"),
+            await api.get("/orders/7", "Bearer a b"),
+        ]
+    wanted = f'{CHALLENGE}, resource_metadata="https://api.example.com{METADATA[:-4]}", error='
+
+    assert [401, 403, 400] == [reply.status for reply in replies]
+    assert [wanted] * 3 == [
+        (reply.field("www-authenticate") or "")[: len(wanted)] for reply in replies
+    ]
