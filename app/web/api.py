@@ -61,7 +61,13 @@ def make_api(
         return Answer(said.status, headers, body, "application/json")
 
     forward = _forward_auth(settings, internal, refuse)
-    _add_verify(app, auth, forward)
+    add_verify(app, forward)
+
+    @app.before_server_start
+    async def open_guard(_: object) -> None:
+        """After the extension's own listener, which opens the runtime."""
+        forward.open(auth.runtime.authenticator)
+
     return app, forward
 
 
@@ -95,11 +101,8 @@ def _forward_auth(
     )
 
 
-def _add_verify(app: Application, auth: JWTAuth, forward: ForwardAuth) -> None:
-    @app.before_server_start
-    async def open_guard(_: object) -> None:
-        """After the extension's own listener, which opens the runtime."""
-        forward.open(auth.runtime.authenticator)
+def add_verify(app: Application, forward: ForwardAuth) -> None:
+    """The routes of the questions that `forward` answers."""
 
     async def verify(request: Request, **_: str) -> HTTPResponse:
         peer = request.conn_info.client_ip if request.conn_info else None

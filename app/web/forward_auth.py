@@ -19,10 +19,9 @@ from app.web.identity import identity
 from app.web.internal_token import InternalTokens
 from app.web.original import Network, original
 from app.web.question import Question
-from keycache.authenticator import Authenticator
 from keycache.core.claims import Claims, scopes
 from keycache.errors import ConfigurationError, Reason, TokenError, UnavailableError
-from keycache.guard import Admitted, Guard
+from keycache.guard import Admitted, Authenticates, Guard
 from keycache.rules import Rule, RuleTable
 
 ANY_GOOD_TOKEN = Rule(path="/**")
@@ -101,7 +100,7 @@ class ForwardAuth:
         self._clock = clock
         self._kept: dict[int, _Kept] = {}
 
-    def open(self, authenticator: Authenticator) -> None:
+    def open(self, authenticator: Authenticates) -> None:
         """Decide with this authenticator from now on."""
         self._guard = Guard(self._table, authenticator)
 
