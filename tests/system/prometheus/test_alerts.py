@@ -106,7 +106,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         RedisServer(folder / "redis") as redis,
         Service(
             folder / "healthy",
-            theirs := settings(issuer, WORKERS=4, REDIS_URL=redis.url, SNAPSHOT=folder / "keys"),
+            theirs := settings(
+                issuer,
+                WORKERS=4,
+                REDIS_URL=redis.url,
+                SNAPSHOT=folder / "keys",
+                REVOCATION=1,
+            ),
         ) as healthy,
         Service(folder / "doomed", settings(lost, WORKERS=1)) as doomed,
         Prometheus(binary, folder / "data") as prometheus,
