@@ -42,7 +42,7 @@ class Scale(NamedTuple):
     requests: int
 
 
-FULL, QUICK = Scale(101, 1000), Scale(3, 50)
+FULL, QUICK = Scale(301, 200), Scale(3, 50)
 
 Batch = Callable[[Sequence["Request"]], None]
 Times = dict[str, list[float]]
