@@ -37,7 +37,10 @@ _BASE64URL = (
     "RFC 7515 section 2: 'with all trailing '=' characters omitted ... and without the inclusion "
     "of any line breaks, whitespace, or other additional characters'"
 )
-_UTF8 = "RFC 7519 section 3: 'the UTF-8 representation of' a JSON object; RFC 8725 section 3.7"
+_UTF8 = (
+    "RFC 7519 section 7.2: 'a UTF-8-encoded representation of a completely valid JSON object'; "
+    "RFC 8725 section 3.7"
+)
 
 TABLE = [
     # We accept, and others do not
@@ -59,7 +62,7 @@ TABLE = [
         "exp within this second",
         ACCEPTED,
         PYJWT,
-        "RFC 7519 section 2: NumericDate, 'except that non-integer values can be represented'",
+        "RFC 7519 section 2: NumericDate, 'other than that non-integer values can be represented'",
     ),
     # The header
     Row(
@@ -74,8 +77,8 @@ TABLE = [
         "b64",
         Reason.UNSUPPORTED_HEADER,
         ALL,
-        "RFC 7797 section 7: 'For interoperability reasons, JWTs MUST NOT use' b64; section 6: it "
-        "must be listed in crit",
+        "RFC 7797 section 7: 'For interoperability reasons, JSON Web Tokens [JWT] MUST NOT use "
+        '"b64" with a "false" value\'; section 6: it must be listed in crit',
     ),
     Row(
         "zip",
@@ -100,8 +103,9 @@ TABLE = [
         "typ of another purpose",
         Reason.WRONG_TYPE,
         ALL,
-        "RFC 8725 section 3.12: 'the validation rules for different kinds of JWTs MUST be written "
-        "such that they are mutually exclusive'; section 3.11: typ tells the kinds apart",
+        "RFC 8725 section 3.12: 'the validation rules for those JWTs MUST be written such that "
+        "they are mutually exclusive, rejecting JWTs of the wrong kind'; section 3.11: typ tells "
+        "the kinds apart",
     ),
     Row(
         "typ of a wrong kind",
@@ -188,8 +192,9 @@ TABLE = [
         "exp after the year 9999",
         Reason.INVALID_CLAIM,
         ALL,
-        "RFC 7519 section 2: a NumericDate is a date as of RFC 3339, whose section 1 has "
-        "'four-digit years'; a token without an end is a mistake, often of milliseconds",
+        "RFC 7519 section 2: a NumericDate is a date as of RFC 3339, whose section 1 has dates "
+        "'somewhere between 0000AD and 9999AD'; a token without an end is a mistake, often of "
+        "milliseconds",
     ),
     Row(
         "nbf or iat after the year 9999",
@@ -235,7 +240,8 @@ TABLE = [
         "client_id of a wrong kind",
         Reason.INVALID_CLAIM,
         ALL,
-        "RFC 8693 section 4.3: client_id 'is a string'; RFC 9068 section 2.2 takes it from there",
+        "RFC 8693 section 4.3: it 'carries the client identifier', by RFC 6749 section 2.2 'a "
+        "unique string'; RFC 9068 section 2.2 takes it from there",
     ),
     # Spelling
     Row("padded", Reason.MALFORMED, PYJWT | JOSE, _BASE64URL),
@@ -245,8 +251,8 @@ TABLE = [
         "bits behind the last octet",
         Reason.MALFORMED,
         JOSE,
-        "RFC 4648 section 3.5: 'When decoding, implementations MAY choose to reject an encoding if "
-        "the pad bits have not been set to zero'; so a token has one spelling",
+        "RFC 4648 section 3.5: 'decoders MAY chose to reject an encoding if the pad bits have not "
+        "been set to zero'; so a token has one spelling",
     ),
     Row("any character", Reason.MALFORMED, PYJWT | JOSE, _BASE64URL),
 ]

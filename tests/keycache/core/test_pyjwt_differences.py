@@ -154,7 +154,7 @@ ROWS = {
         es256,
         "accepted",
         Reason.MALFORMED,
-        "RFC 8259 section 8.2: 'the behavior of software that receives JSON texts containing such "
+        "RFC 8259 section 8.2: 'The behavior of software that receives JSON texts containing such "
         "values is unpredictable'",
     ),
     "member twice": Row(
