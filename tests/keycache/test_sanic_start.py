@@ -80,9 +80,11 @@ def test_no_bytes_in_the_header_are_more_than_a_refusal(
     assert asyncio.run(statuses()) <= {400, 401}
 
 
-# Five lines in somebody's own file, which `sanic` itself serves -----------------------------------
+# Five lines in somebody's own file, started in every way that Sanic has -------------------------
 
 EXISTING = """\
+import sys
+
 from sanic import Sanic, json
 
 app = Sanic("existing")
@@ -101,8 +103,36 @@ async def opened(request):
 SECURED = """
 from keycache.sanic import JWTAuth
 
-JWTAuth(app, issuer="%(issuer)s", audience="%(audience)s", protect="/api")
+auth = JWTAuth(app, issuer="%(issuer)s", audience="%(audience)s", protect="/api")
 """
+
+RUN = """
+if __name__ == "__main__":
+    app.run(port=int(sys.argv[1]), %s)
+"""
+
+TWO = """
+other = Sanic("other")
+auth.init_app(other)
+
+
+@other.get("/api/hello")
+async def hello_too(request):
+    return json({"hello": request.ctx.user["sub"]})
+
+
+if __name__ == "__main__":
+    for number, each in enumerate((app, other)):
+        each.prepare(port=int(sys.argv[1]) + number, workers=1)
+    Sanic.serve()
+"""
+
+STARTS = {
+    "sanic existing:app": ("", ["-m", "sanic", "existing:app", "--workers=2", "--port=%d"], 2),
+    "app.run, one process": (RUN % "single_process=True", ["existing.py", "%d"], 1),
+    "app.run, two workers": (RUN % "workers=2", ["existing.py", "%d"], 2),
+    "two applications": (TWO, ["existing.py", "%d"], 1),
+}
 
 
 def ask(port: int, path: str, token: str | None = None) -> tuple[int, bytes]:
@@ -116,31 +146,35 @@ def ask(port: int, path: str, token: str | None = None) -> tuple[int, bytes]:
         connection.close()
 
 
-def test_existing_api_is_secured_in_five_lines_in_all_its_workers(
-    demo: DemoIssuer, tmp_path: Path
+@pytest.mark.parametrize("start", STARTS)
+def test_existing_api_is_secured_in_all_its_workers_however_it_is_started(
+    demo: DemoIssuer, tmp_path: Path, start: str
 ) -> None:
+    how, command, workers = STARTS[start]
     values = {"issuer": demo.url, "audience": demo.audience}
-    (tmp_path / "existing.py").write_text(EXISTING + SECURED % values, encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    (tmp_path / "existing.py").write_text(EXISTING + SECURED % values + how, encoding="utf-8")
+    port = two_free_ports()
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sanic", "existing:app", f"--port={port}", "--workers=2"],
+            [sys.executable, *(word.replace("%d", str(port)) for word in command)],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"},
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "PYTHONUNBUFFERED": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        wait_for(log, "Worker ready", 2)
+        wait_for(log, "Starting worker", workers)
+        wait_until_answered(port)
         token = demo.mint(sub="ada")
+        ports = [port, port + 1] if start == "two applications" else [port]
 
-        assert [(200, b'{"hello":"ada"}')] * 20 == [
-            ask(port, "/api/hello", token) for _ in range(20)
-        ]
-        assert {401} == {ask(port, "/api/hello")[0] for _ in range(20)}
+        for each in ports:
+            assert [(200, b'{"hello":"ada"}')] * 20 == [
+                ask(each, "/api/hello", token) for _ in range(20)
+            ]
+            assert {401} == {ask(each, "/api/hello")[0] for _ in range(20)}
         assert 200 == ask(port, "/open")[0]
     finally:
         # Not SIGTERM: Sanic's own manager may never end when it comes soon after the start.
@@ -149,8 +183,32 @@ def test_existing_api_is_secured_in_five_lines_in_all_its_workers(
     assert token not in log.read_text()
 
 
+def two_free_ports() -> int:
+    """A port that is free, and so is the next one."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port: int = listener.getsockname()[1]
+            try:
+                socket.create_server(("127.0.0.1", port + 1)).close()
+            except OSError:
+                continue
+            return port
+
+
+def wait_until_answered(port: int) -> None:
+    deadline = time.monotonic() + 30.0
+    while True:
+        try:
+            ask(port, "/open")
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
+
+
 def wait_for(log: Path, words: str, times: int) -> None:
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + 30.0
     while log.read_text().count(words) < times:
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
