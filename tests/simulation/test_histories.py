@@ -8,7 +8,7 @@ from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.world import Worker, World
 
 HISTORIES = 2000
-AT_ONCE = 250
+AT_ONCE = 100
 ENOUGH = 150
 """Histories within which every mutant must be caught."""
 
