@@ -17,9 +17,14 @@ POSSIBLE_ALGORITHMS = (
     *("PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512"),
     "EdDSA",
+    "Ed25519",
 )
 """Asymmetric signatures of RFC 7518 and RFC 8037. A shared secret (HS*) has no place in a key set
 that is public, and `none` has no place anywhere (RFC 8725 section 3.2).
+
+`Ed25519` is RFC 9864's name for what `EdDSA` is with that curve. It is no default: whose issuer
+sends it says so, and everybody else's list stays as it was. A JWK and a token must use the same one
+of the two, as with every `alg`. The ES names say their curve already.
 """
 
 ALWAYS_REQUIRED = ("exp", "iss", "aud")

@@ -127,21 +127,21 @@ def _read_okp(jwk: Mapping[str, object]) -> _Read:
     curve = jwk.get("crv")
     if not isinstance(curve, str) or curve not in _EDWARDS:
         raise _UnusableKeyError(SkipReason.UNKNOWN_CURVE)
-    size, kind = _EDWARDS[curve]
+    size, kind, algorithms = _EDWARDS[curve]
     octets = _octets(jwk, "x", size)
     if len(octets) != (size + 7) // 8:
         raise _UnusableKeyError(SkipReason.BAD_KEY)
     if _has_low_order(curve, octets):
         raise _UnusableKeyError(SkipReason.WEAK_KEY)
     required = {name: str(jwk[name]) for name in ("crv", "kty", "x")}
-    return _build(required, "EdDSA", kind), size, ("EdDSA",), required
+    return _build(required, "EdDSA", kind), size, algorithms, required
 
 
 _READERS = {"RSA": _read_rsa, "EC": _read_ec, "OKP": _read_okp}
 _CURVES = {"P-256": ("ES256", 256), "P-384": ("ES384", 384), "P-521": ("ES512", 521)}
-_EDWARDS: dict[str, tuple[int, type]] = {
-    "Ed25519": (255, ed25519.Ed25519PublicKey),
-    "Ed448": (456, ed448.Ed448PublicKey),
+_EDWARDS: dict[str, tuple[int, type, tuple[str, ...]]] = {
+    "Ed25519": (255, ed25519.Ed25519PublicKey, ("EdDSA", "Ed25519")),
+    "Ed448": (456, ed448.Ed448PublicKey, ("EdDSA",)),
 }
 
 

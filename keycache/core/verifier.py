@@ -91,7 +91,7 @@ def _ecdsa(digest: hashes.HashAlgorithm, size: int) -> _Check:
 
 
 def _eddsa(key: Any, data: bytes, signature: bytes) -> None:  # noqa: ANN401 - see _Check
-    """RFC 8037 section 3.1."""
+    """RFC 8037 section 3.1; the curve is the key's."""
     key.verify(signature, data)
 
 
@@ -106,4 +106,5 @@ _CHECKS: dict[str, _Check] = {
     "ES384": _ecdsa(hashes.SHA384(), 48),
     "ES512": _ecdsa(hashes.SHA512(), 66),
     "EdDSA": _eddsa,
+    "Ed25519": _eddsa,
 }

@@ -26,7 +26,8 @@ from tests.keycache.one_worker import Worker
 
 ACCEPTED = "accepted"
 ISSUER, AUDIENCE = "https://issuer.example", "api"
-ALGORITHMS = list(POSSIBLE_ALGORITHMS)
+# Without RFC 9864's name for what EdDSA is: PyJWT does not know it.
+ALGORITHMS = [alg for alg in POSSIBLE_ALGORITHMS if alg != "Ed25519"]
 JWKS: list[dict[str, Any]] = [jwk(alg) for alg in ALGORITHMS]
 OTHERS = ("PyJWT", "joserfc", "jose")
 

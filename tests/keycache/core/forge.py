@@ -34,7 +34,7 @@ CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R
 @cache
 def private_key(alg: str, number: int = 0) -> PrivateKey:
     """One key for each algorithm (and number); every RSA algorithm uses the same one."""
-    if alg == "EdDSA":
+    if alg in ("EdDSA", "Ed25519"):
         return ed25519.Ed25519PrivateKey.generate()
     if alg == "Ed448":
         return ed448.Ed448PrivateKey.generate()
@@ -81,7 +81,7 @@ def b64_number(number: int) -> str:
 
 def sign(alg: str, message: bytes, number: int = 0) -> bytes:
     """The signature of `private_key(alg, number)`, as a JWS holds it."""
-    algorithm = get_default_algorithms()["EdDSA" if alg == "Ed448" else alg]
+    algorithm = get_default_algorithms()["EdDSA" if alg.startswith("Ed") else alg]
     return algorithm.sign(message, private_key(alg, number))
 
 

@@ -142,7 +142,7 @@ def test_key_is_bound_to_the_algorithm_it_names(alg: str) -> None:
         ("ES256", ("ES256",), 256),
         ("ES384", ("ES384",), 384),
         ("ES512", ("ES512",), 521),
-        ("EdDSA", ("EdDSA",), 255),
+        ("EdDSA", ("EdDSA", "Ed25519"), 255),
         ("Ed448", ("EdDSA",), 456),
     ],
 )
@@ -251,7 +251,8 @@ def test_algorithm_that_is_not_possible_here_is_skipped(alg: object) -> None:
         *(("RS256", alg) for alg in POSSIBLE_ALGORITHMS if alg not in RSA_ALGORITHMS),
         *(("ES256", alg) for alg in POSSIBLE_ALGORITHMS if alg != "ES256"),
         *(("ES512", alg) for alg in POSSIBLE_ALGORITHMS if alg != "ES512"),
-        *(("EdDSA", alg) for alg in POSSIBLE_ALGORITHMS if alg != "EdDSA"),
+        *(("EdDSA", alg) for alg in POSSIBLE_ALGORITHMS if alg not in ("EdDSA", "Ed25519")),
+        *(("Ed448", alg) for alg in POSSIBLE_ALGORITHMS if alg != "EdDSA"),
     ],
 )
 def test_algorithm_of_another_kind_of_key_is_skipped(kind: str, alg: str) -> None:

@@ -305,6 +305,26 @@ def test_signature_of_one_edwards_curve_is_none_of_the_other(alg: str, other: st
     assert Reason.BAD_SIGNATURE == verdict(f"{text}.{b64(sign(other, text.encode()))}", jwk(alg))
 
 
+@pytest.mark.parametrize(
+    ("named", "sent", "expected"),
+    [
+        ("EdDSA", "EdDSA", "accepted"),
+        ("Ed25519", "Ed25519", "accepted"),
+        ("EdDSA", "Ed25519", "mismatch"),
+        ("Ed25519", "EdDSA", "mismatch"),
+        (ABSENT, "EdDSA", "accepted"),
+        (ABSENT, "Ed25519", "accepted"),
+    ],
+)
+def test_token_has_the_name_of_the_algorithm_that_its_key_has(
+    named: object, sent: str, expected: str
+) -> None:
+    # RFC 9864 section 2.2
+    text = token("Ed25519", {"alg": sent})
+
+    assert expected == verdict(text, jwk("Ed25519", alg=named))
+
+
 # The order of the checks
 
 
