@@ -4,7 +4,7 @@ local VERIFY = "http://127.0.0.1:8001/verify" -- `listen keycache` of haproxy.cf
 local MILLISECONDS = 5000                     -- more than `listen keycache` ever takes
 
 local ASKED = { "authorization", "x-request-id", "traceparent" }
-local IDENTITY = { "x-auth-subject", "x-auth-issuer", "x-auth-scope" }
+local IDENTITY = { "x-auth-subject", "x-auth-issuer", "x-auth-scope", "x-auth-token" }
 local TOLD = { "content-type", "www-authenticate", "retry-after", "cache-control" }
 
 local UNAVAILABLE = '{"error":"Temporarily unavailable","reason":"temporarily_unavailable",'

@@ -231,6 +231,20 @@ def test_scope_that_the_token_does_not_have_is_not_the_clients_to_give(
     assert "" == identity(api.received[-1])["X-Auth-Scope"]
 
 
+def test_internal_token_is_not_the_clients_to_give(
+    proxy: Proxy, api: Recorder, issuer: DemoIssuer
+) -> None:
+    request(proxy.url, "/", issuer.mint(), **{"X-Auth-Token": "forged"})
+    assert "" == "".join(api.received[-1].values("X-Auth-Token"))
+
+
+def test_internal_token_reaches_the_api(proxy_that_asks: Start, api: Recorder) -> None:
+    fields = dict.fromkeys(IDENTITY, "") | {"X-Auth-Token": "a.b.c"}
+    with Recorder(for_tokens(Reply(200, fields))) as verifier:
+        request(proxy_that_asks([verifier.port]).url, "/", "t")
+    assert ["a.b.c"] == api.received[-1].values("X-Auth-Token")
+
+
 def test_verifier_that_forgets_the_identity_lets_the_client_bring_none(
     proxy_that_asks: Start, api: Recorder
 ) -> None:
@@ -331,6 +345,30 @@ def test_verifier_is_told_of_the_request_but_not_its_body(proxy_that_asks: Start
     method = asked.values("X-Original-Method") or asked.values("X-Forwarded-Method")
     uri = asked.values("X-Original-URI") or asked.values("X-Forwarded-Uri")
     assert (["POST"], ["/reports?page=2"]) == (method, uri)
+
+
+def test_rules_judge_the_clients_own_method_and_path(
+    proxy_that_asks: Start,
+    api: Recorder,
+    issuer: DemoIssuer,
+    start_keycache: StartKeycache,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    rules = tmp_path_factory.mktemp("rules") / "keycache.toml"
+    rules.write_text(
+        'trusted_proxies = ["127.0.0.1"]\n[[rules]]\npath = "/orders/*"\nmethods = ["PUT"]\n'
+    )
+    proxy = proxy_that_asks([port(start_keycache(CONFIG=rules))])
+    lies = dict.fromkeys(("X-Original-URI", "X-Forwarded-Uri"), "/orders/7")
+    lies |= dict.fromkeys(("X-Original-Method", "X-Forwarded-Method"), "PUT")
+    token = issuer.mint()
+    asked = [("PUT", "/orders/7?a=b"), ("GET", "/orders/7"), ("PUT", "/users")]
+    plain = [request(proxy.url, path, token, method=method) for method, path in asked]
+    lying = [request(proxy.url, path, token, method=method, **lies) for method, path in asked[1:]]
+    assert [200, 403, 403] == [answer.status for answer in plain]
+    assert ["no_rule", "no_rule"] == [answer.json()["reason"] for answer in plain[1:]]
+    assert {400, 403} >= {answer.status for answer in lying}
+    assert ["/orders/7?a=b"] == api.targets()
 
 
 def test_slow_verifier_lets_nobody_through(proxy_that_asks: Start, api: Recorder) -> None:
