@@ -154,6 +154,16 @@ async def test_question_that_comes_in_pieces_goes_to_sanic_and_the_next_does_not
         assert 1 == service.seen
 
 
+async def test_question_behind_half_a_request_is_its_other_half() -> None:
+    async with running() as service:
+        client = await service.connect()
+        await client.ask(GOOD)
+        (connection,) = cast("set[asyncio.Protocol]", service.server.connections)
+        connection.data_received(b"GET /other HTTP/1.1\r\n")  # both in one turn of the loop
+        connection.data_received(GOOD)
+        assert b"400" == (await client.answer())[9:12]
+
+
 async def test_question_behind_one_that_waits_is_answered_after_it() -> None:
     async with running() as service:
         client = await service.connect()
