@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
-from inspect import isawaitable, iscoroutinefunction
-from typing import Any, cast, overload
+from inspect import isawaitable
+from typing import Any, overload
 
 from sanic import Blueprint, HTTPResponse, Request, Sanic, json
 from sanic.blueprints import BlueprintGroup
@@ -42,6 +42,8 @@ FIRST = 1000
 
 ANYWHERE = "/**"
 REQUIRED = Rule(path=ANYWHERE)
+
+_ANONYMOUS = Access.ANONYMOUS  # looked up once: an enumeration takes its time
 
 
 @dataclass(slots=True)
@@ -280,19 +282,29 @@ class JWTAuth:
         return rule
 
     def _guarded(self, handler: Handler, rule: Rule) -> Handler:
-        waits = iscoroutinefunction(handler)
-
-        @wraps(handler)
-        async def guarded(*args: object, **kwargs: object) -> object:
-            # A method of a view has its object in front.
-            request = args[0] if isinstance(args[0], Request) else cast("Request", args[1])
+        async def waited(request: Request, args: Any, kwargs: Any) -> object:  # noqa: ANN401
             try:
-                if self._known(request, rule) is None:
-                    await self._ask(request, rule)
+                await self._ask(request, rule)
             except (TokenError, UnavailableError) as error:
                 return self._refuse(request, error)
             answer = handler(*args, **kwargs)
-            return await answer if waits or isawaitable(answer) else answer
+            return await answer if isawaitable(answer) else answer
+
+        async def refused(request: Request, error: TokenError | UnavailableError) -> object:
+            return self._refuse(request, error)
+
+        # No coroutine, but a function that returns one: where nothing must be waited for, this is
+        # the handler's own.
+        @wraps(handler)
+        def guarded(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401
+            # A method of a view has its object in front.
+            request = args[0] if isinstance(args[0], Request) else args[1]
+            try:
+                if self._known(request, rule) is None:
+                    return waited(request, args, kwargs)
+            except (TokenError, UnavailableError) as error:
+                return refused(request, error)
+            return handler(*args, **kwargs)
 
         return mark(guarded, self, rule)
 
@@ -322,7 +334,8 @@ class JWTAuth:
         """Judge a request by this rule, or by the one for its path; None, and nothing has happened,
         when we may have to wait. Raises TokenError, UnavailableError.
         """
-        admitted: Admitted | None = getattr(request.ctx, self._attribute, None)
+        context = request.ctx
+        admitted: Admitted | None = getattr(context, self._attribute, None)
         if admitted is not None:
             if rule is None or rule is admitted.rule:
                 return admitted
@@ -330,9 +343,11 @@ class JWTAuth:
             if claims is not None:
                 rule.requirement.check(claims, self.rules.issuers[claims["iss"]])
                 return admitted
-        guard, sent = self._opened().guard, SanicRequest(request)
+        running = self._running or self._opened()
+        sent = SanicRequest(request)
+        guard = running.guard
         admitted = guard.known(sent) if rule is None else guard.known_by(rule, sent)
-        return None if admitted is None else self._remember(request, admitted)
+        return admitted and self._remember(context, admitted)
 
     async def _judge(self, request: Request, rule: Rule | None) -> Admitted:
         """The same, with all the time that it takes."""
@@ -342,13 +357,13 @@ class JWTAuth:
         """The same, knowing that we must wait."""
         guard, sent = self._opened().guard, SanicRequest(request)
         admitted = await (guard.admit(sent) if rule is None else guard.admit_by(rule, sent))
-        return self._remember(request, admitted)
+        return self._remember(request.ctx, admitted)
 
-    def _remember(self, request: Request, admitted: Admitted) -> Admitted:
+    def _remember(self, context: Any, admitted: Admitted) -> Admitted:  # noqa: ANN401 - yours
         """Tell the handler. Raises TokenError for claims that do not fit their type."""
-        context, claims = request.ctx, admitted.claims
-        if admitted.rule.access is not Access.ANONYMOUS:
-            context.user = self._parse(claims) if self._parse and claims is not None else claims
+        if admitted.rule.access is not _ANONYMOUS:
+            claims = admitted.claims
+            context.user = claims if self._parse is None else claims and self._parse(claims)
             context.admitted = admitted
         setattr(context, self._attribute, admitted)
         return admitted
