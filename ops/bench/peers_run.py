@@ -158,7 +158,7 @@ class Contender:
 
     def load(self, tokens: Path, mode: str, seconds: int) -> Sample:
         """Ask with the tokens of this file for so long, as load.lua says. Raises ContenderError."""
-        before = self._cpu()
+        before = self.cpu()
         words = [
             *(program("wrk"), "--threads", "1", "--connections", str(CONNECTIONS)),
             *("--duration", f"{seconds}s", "--timeout", "10s"),
@@ -180,7 +180,7 @@ class Contender:
         if time.monotonic() > deadline:
             raise ContenderError(f"{self.name}: the load generator took too long")
         time.sleep(SETTLED)
-        spent = sum(cpu - before.get(pid, 0.0) for pid, cpu in self._cpu().items())
+        spent = sum(cpu - before.get(pid, 0.0) for pid, cpu in self.cpu().items())
         return self._sample(said, spent, usage.ru_utime + usage.ru_stime)
 
     def _sample(self, said: str, spent: float, load: float) -> Sample:
@@ -202,7 +202,7 @@ class Contender:
             fetches=0,
         )
 
-    def _cpu(self) -> dict[int, float]:
+    def cpu(self) -> dict[int, float]:
         """The seconds of processor time of each process so far, all its threads included.
 
         By the process's own clock, clock_getcpuclockid(3), which counts nanoseconds where

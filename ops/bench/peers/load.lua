@@ -1,9 +1,10 @@
 -- What wrk sends for ops/bench/peers.py, and what it tells at the end, as JSON.
 --
---     wrk -t1 -c32 -d1s -s load.lua URL -- FILE hot|rotation|new
+--     wrk -t1 -c32 -d1s -s load.lua URL -- FILE hot|rotation|random|new
 --
--- FILE holds a token a line: `hot` sends the first, `rotation` all of them in turns, `new` each of
--- them once, and stops when there are no more. Every request is written before the clock starts.
+-- FILE holds a token a line: `hot` sends the first, `rotation` all of them in turns, `random` any of
+-- them, `new` each of them once, and stops when there are no more. Every request is written before
+-- the clock starts.
 
 local ffi = require("ffi")
 ffi.cdef("struct timeval { long seconds; long micro; }; int gettimeofday(struct timeval *, void *);")
@@ -43,6 +44,7 @@ function request()
       end
       at = 1
    end
+   if mode == "random" then at = math.random(#requests) end
    sent = sent + 1
    return requests[at]
 end
