@@ -257,7 +257,7 @@ async def test_header_has_one_meaning(api: Api, demo: DemoIssuer, name: str) -> 
 async def test_token_of_a_hundred_kilobytes_is_refused_by_one_limit_or_another(api: Api) -> None:
     reply = await api.bearer("x" * 100_000)
 
-    assert reply.status in (400, 401, 413)
+    assert reply.status in (400, 401, 403, 413)
 
 
 async def test_folded_header_is_no_way_to_hide_a_token(api: Api, demo: DemoIssuer) -> None:
@@ -652,5 +652,5 @@ HOSTILE = {
 async def test_hostile_request_is_never_500(api: Api, name: str) -> None:
     reply = await api.raw(HOSTILE[name] + b"Connection: close\r\n\r\n")
 
-    assert reply.status in (CLOSED, 400, 401, 404, 405)
+    assert reply.status in (CLOSED, 400, 401, 403, 404, 405)
     assert SECRET.encode() not in reply.body
