@@ -97,13 +97,11 @@ def _fields(lines: Sequence[str]) -> dict[str, list[str]] | None:
     fields: dict[str, list[str]] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        name = name.lower()
-        if not colon or name in _MORE_THAN_A_HEAD:
+        if not colon:
             return None
-        if name in fields:
-            fields[name].append(value.lstrip())
-        else:
-            fields[name] = [value.lstrip()]
+        fields.setdefault(name.lower(), []).append(value.lstrip())
+    if not _MORE_THAN_A_HEAD.isdisjoint(fields):
+        return None
     if fields.get("content-length", _NO_BODY) != _NO_BODY:
         return None
     if any(value.lower() != "keep-alive" for value in fields.get("connection", ())):

@@ -202,6 +202,10 @@ PLAIN: dict[str, Chunks] = {
     "no request id": [head(GOOD).replace(b"X-Request-ID: r-1\r\n", b"")],
     "request id of another form": [head("X-Request-ID: é"), head().replace(b"r-1", b"r 1")],
     "request id that is a piece of the token": [head(GOOD, f"X-Request-ID: {GOOD[-40:]}")],
+    "white space behind": [
+        head(GOOD, about="/orders/7 "),
+        head(GOOD + "\t", about="/orders/7\x0b"),
+    ],
     "keep-alive": [head(GOOD, "Connection: Keep-Alive"), head(GOOD, "connection:keep-alive")],
     "query": [
         head(GOOD, line=f"GET /verify?{query} HTTP/1.1") for query in ("", "a=b&c", "?", "/")
