@@ -75,6 +75,25 @@ def test_pattern_is_written_as_it_is_read(path: str) -> None:
     assert path == str(parse_pattern(path))
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "covers"),
+    [
+        ("/a", "/a", True),
+        ("/a", "/a/**", False),
+        ("/a/**", "/a", True),
+        ("/a/**", "/a/**", True),
+        ("/a/**", "/a/b", True),
+        ("/a/b", "/a/**", False),
+        ("/a/b/**", "/a/**", False),
+        ("/a/*", "/a/b", True),
+        ("/a/b", "/a/*", False),
+        ("/**", "/", True),
+    ],
+)
+def test_pattern_covers_what_is_narrower(one: str, other: str, *, covers: bool) -> None:
+    assert covers is parse_pattern(one).covers(parse_pattern(other))
+
+
 @SMALL
 @given(PATHS, PATHS)
 def test_pattern_covers_another_when_it_matches_all_its_paths(one: str, other: str) -> None:

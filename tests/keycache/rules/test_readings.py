@@ -49,6 +49,7 @@ from keycache.rules.readings import READINGS, is_plain, readings
         ("/admin%3fx=1", "/admin"),
         ("/admin%23x", "/admin"),
         ("/admin#x", "/admin"),
+        ("/admin?x=1", "/admin"),
         ("/api/%c0%ae%c0%ae/admin", "/admin"),
         ("/api%c0%afadmin", "/api/admin"),
         ("/api%e0%80%afadmin", "/api/admin"),
