@@ -17,7 +17,8 @@ A slot whose worker ended is filled again at once. When its workers end within s
 start, again and again, the pauses grow: a crash loop must not eat the CPUs of the healthy workers.
 Only at the first start is a worker that cannot start the end of everything, with its reason.
 
-SIGHUP reloads: the settings are read anew and the workers replaced one by one, the new one first.
+SIGHUP and `keycache reload`: the settings are read anew and the workers replaced one by one, the
+new one first.
 
     worker-0 serves           worker-0 drains, ends      worker-0 starts (new)     worker-0 serves
     worker-1 serves           worker-1 serves            worker-1 serves           worker-1 drains …
@@ -41,6 +42,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from app import systemd
+from app.control import Control, default_path
 from app.embedded import EmbeddedValkey, short_parent
 from app.settings import PREFIX, Settings
 from app.slots import QUICK_DEATH, RETIRE, Job, Lives, Report, Slot, Work, Worker
@@ -55,7 +57,7 @@ KILL_MARGIN = 4.0
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-RESTART_ONLY = ("host", "port", "admin_host", "admin_port")
+RESTART_ONLY = ("host", "port", "admin_host", "admin_port", "control")
 """Settings of the listening sockets, which outlive every worker."""
 
 
@@ -78,6 +80,7 @@ class Supervisor:
         self._rolling = False
         self._terminal = os.isatty(0)
         self._watchdog_pause = systemd.watchdog_pause()
+        self._control = Control(None)
         self._valkey: EmbeddedValkey | None = None
         self._valkey_lives = Lives()
         self._valkey_end: int | None = None
@@ -99,6 +102,8 @@ class Supervisor:
             self._admin = stack.enter_context(
                 listen(settings.admin_host, settings.admin_port, "ADMIN_")
             )
+            self._control = _control(settings, self._admin)
+            stack.callback(self._control.close)
             self._directory = multiproc_dir.create(short_parent())
             stack.callback(multiproc_dir.remove, self._directory)
             if settings.redis_url is None:
@@ -172,9 +177,12 @@ class Supervisor:
         reports = {slot.report: slot for slot in self._slots if slot.report is not None}
         ends = self._ends()
         watched: list[Connection | socket.socket | int] = [self._wakeup, *reports, *ends]
+        watched += self._control.watched
         if self._valkey_end is not None:
             watched.append(self._valkey_end)
         news = self._wait(watched, min((due for due in dues if due is not None), default=None))
+        if self._control.hear(news):
+            self._reload_wanted = True
         for report, slot in reports.items():
             if report in news:
                 self._hear(slot, report)
@@ -215,6 +223,10 @@ class Supervisor:
             logger.error("%s could not start: %s", slot.name, "; ".join(said.problems))
             if self._before is not None:
                 self._go_back(slot, self._before)
+                why = (f"{slot.name} could not start: {problem}" for problem in said.problems)
+                self._control.end((*why, "everything goes on as before"), ok=False)
+            else:
+                self._control.say(f"{slot.name} could not start; trying again")
         elif self._announced:
             self._before = None
             logger.info("%s is ready (pid %s)", slot.name, slot.worker and slot.worker.process.pid)
@@ -279,6 +291,7 @@ class Supervisor:
         else:
             self._rolling = False
             logger.info("the reload is over: %d workers serve", len(self._slots))
+            self._control.end([f"the reload is over: {len(self._slots)} workers serve"], ok=True)
             systemd.notify("READY=1", self._status())
             if self._reload_wanted:  # while this one was going on
                 self._roll()
@@ -286,6 +299,7 @@ class Supervisor:
     def _begin_reload(self) -> None:
         self._reload_wanted = False
         systemd.reloading()
+        self._control.begin()
         try:
             settings = Settings.load()
             if problems := _restart_needed(self._settings, settings):
@@ -295,8 +309,10 @@ class Supervisor:
                 "refused the reload, everything goes on as before: %s", "; ".join(error.problems)
             )
             systemd.notify("READY=1", "STATUS=The last reload was refused, see the log")
+            self._control.end((*error.problems, "everything goes on as before"), ok=False)
             return
         logger.info("reloading: %d workers, one after another", settings.workers)
+        self._control.say(f"reloading: {settings.workers} workers, one after another")
         self._before, self._settings = self._settings, settings
         self._old, self._slots = self._slots, []
         self._rolling = True
@@ -408,6 +424,21 @@ def _restart_needed(old: Settings, new: Settings) -> list[str]:
     if (old.redis_url is None) != (new.redis_url is None):
         changed.append("redis_url")  # the embedded Valkey comes and goes with the service
     return [f"{PREFIX}{name.upper()}: only a restart changes it" for name in changed]
+
+
+def _control(settings: Settings, admin: socket.socket) -> Control:
+    """Where `keycache reload` asks. Raises ConfigurationError for a path that is of no use.
+
+    Only for one that was named: the default one is a convenience, which nobody on this host shall
+    be able to keep the service from starting with.
+    """
+    if settings.control is not None:
+        return Control(settings.control)
+    try:
+        return Control(default_path(admin.getsockname()[1]))
+    except ConfigurationError as error:
+        logger.warning("`keycache reload` cannot be answered; SIGHUP can: %s", error)
+        return Control(None)
 
 
 def _due(lives: Lives, now: float) -> bool:

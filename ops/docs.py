@@ -36,7 +36,7 @@ def decision_table() -> list[str]:
 
 
 def settings_table() -> list[str]:
-    """Every setting: app/settings.py."""
+    """Every setting: app/settings/fields.py."""
     rows = ["| variable | default | what and why |", "|---|---|---|"]
     for name in SETTING_NAMES:
         field = Settings.model_fields[name]

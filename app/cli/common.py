@@ -1,14 +1,30 @@
 """What the commands for the shared cache have in common: their settings, and how they print."""
 
 import json
+import os
 from collections.abc import Iterable
 
 import click
 
-from app.settings import Settings
+from app.settings import CONFIG, Settings
 from keycache.errors import ConfigurationError
 from keycache.issuer import Issuer
 from keycache.runtime import Options
+
+
+def _use(_context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
+    if path is not None:
+        os.environ[CONFIG] = path
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    callback=_use,
+    expose_value=False,
+    help="A TOML file with settings (or KEYCACHE_CONFIG).",
+)
+"""For commands that read settings: the same as the variable."""
 
 
 def issuers_and_options() -> tuple[tuple[Issuer, ...], Options]:

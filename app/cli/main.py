@@ -15,6 +15,7 @@ COMMANDS = {
     "keys": "Show the keys that the shared cache holds.",
     "revoke": "Refuse tokens before they expire, on every worker of every host.",
     "check": "Check the configuration, Redis and every issuer.",
+    "reload": "Have the running service take its settings anew; say whether it did.",
     "schema": "Print the JSON Schema of the configuration file, for editors.",
     "seal-key": "Print a new key for KEYCACHE_SEAL_KEYS.",
     "demo": "Run the whole service against a local issuer that rotates its keys.",

@@ -181,6 +181,10 @@ class Fields(BaseModel):
     port: Port = Field(8000, description="Port of the public listener; 0 takes any free one.")
     admin_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz.")
     admin_port: Port = Field(9000, description="Port of the admin listener; 0 takes any free one.")
+    control: Location | None = Field(
+        None,
+        description="Unix socket for `keycache reload`; unset: by user and admin port, in $TMPDIR.",
+    )
     workers: int = Field(
         default_factory=available_cpus,
         ge=1,

@@ -25,7 +25,7 @@ LISTS = ("issuers", "rules", "token_sources")
 SECRETS = ("redis_url", "seal_keys", "headers", "proxy", "keys")
 """Keys whose values no message may repeat."""
 
-PATHS = ("jwks_file", "ca_bundle", "client_certificate", "client_key", "snapshot")
+PATHS = ("jwks_file", "ca_bundle", "client_certificate", "client_key", "snapshot", "control")
 """Settings of the top level that are paths."""
 
 

@@ -53,8 +53,9 @@ def test_every_variable_of_the_unit_is_a_setting() -> None:
     assert (set(), True) == (names - known, CONFIG in names)
 
 
-def test_reload_sends_the_signal_that_the_supervisor_takes_for_it() -> None:
-    assert ("/bin/kill -HUP $MAINPID", "notify") == (value("ExecReload"), value("Type"))
+def test_reload_is_the_command_that_says_how_it_went() -> None:
+    expected = ("/opt/keycache/bin/keycache reload", "notify")
+    assert expected == (value("ExecReload"), value("Type"))
 
 
 def test_unit_opens_with_who_it_is_for_and_when_not() -> None:

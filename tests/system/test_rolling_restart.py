@@ -1,6 +1,7 @@
 """A reload replaces every worker and nobody outside notices: real processes, under load."""
 
 import os
+import queue
 import re
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,6 +71,22 @@ def reload(service: Service) -> None:
     before = len(endings(service))
     service.process.send_signal(signal.SIGHUP)
     eventually(lambda: len(endings(service)) > before, RELOAD_SECONDS)
+
+
+def commanded(service: Service) -> subprocess.CompletedProcess[str]:
+    """`keycache reload`, told nothing but the admin port."""
+    return run_reload(KEYCACHE_ADMIN_PORT=str(urlsplit(service.admin).port))
+
+
+def run_reload(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli.main", "reload"],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=RELOAD_SECONDS,
+        check=False,
+    )
 
 
 def endings(service: Service) -> list[str]:
@@ -181,6 +198,35 @@ def test_wrong_settings_change_nothing_and_are_said(shared: Service, shared_conf
     assert before == set(workers(shared))
 
 
+def test_command_says_when_every_worker_has_the_new_settings(
+    service: Service, issuer: DemoIssuer, config: Path
+) -> None:
+    token = issuer.mint(aud="reports")
+    config.write_text('audience = ["api", "reports"]\nworkers = 2\n')
+    done = commanded(service)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["reloading: 2 workers, one after another", "the reload is over: 2 workers serve"] == (
+        done.stdout.splitlines()
+    )
+    assert {200} == {request(service.url, "/protected", token).status for _ in range(20)}
+
+
+def test_command_says_why_the_service_refused_the_settings(
+    shared: Service, shared_config: Path
+) -> None:
+    before = set(workers(shared))
+    written(shared_config, "ttll = 1\n")
+    done = commanded(shared)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert f"keycache: {shared_config}:3: ttll: there is no such setting" in done.stderr
+    assert before == set(workers(shared))
+
+
+def test_command_says_that_no_service_answers(tmp_path: Path) -> None:
+    done = run_reload(KEYCACHE_CONTROL=str(tmp_path / "s"))
+    assert (1, True) == (done.returncode, f"no service answers at {tmp_path}/s" in done.stderr)
+
+
 def test_address_is_not_changed_by_a_reload(shared: Service, shared_config: Path) -> None:
     written(shared_config, 'admin_host = "localhost"\n')
     reload(shared)
@@ -196,6 +242,8 @@ def test_first_new_worker_that_cannot_start_is_the_last(
         written(config, 'redis_url = "redis://h:x"\n')  # only workers see what is wrong with it
         reload(service)
         assert "worker-2 could not start: KEYCACHE_REDIS_URL" in service.log()
+        done = commanded(service)
+        assert (1, True) == (done.returncode, "could not start: KEYCACHE_REDIS_URL" in done.stderr)
         assert before == set(workers(service))
         written(config, f'redis_url = "{valkey_url}"\n')
         reload(service)
@@ -225,25 +273,34 @@ def test_service_manager_hears_of_every_change(
     address = f"keycache-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{address}")
-        manager.settimeout(RELOAD_SECONDS)
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{address}")
         monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        heard: queue.Queue[str] = queue.Queue()
+        # All the time, as a manager does: the kernel keeps ten of them, then the sender waits.
+        threading.Thread(target=hear, args=(manager, heard), daemon=True).start()
         with started(issuer, config) as service:
-            assert "READY=1" == heard(manager)
+            assert "READY=1" == change(heard)
             service.process.send_signal(signal.SIGHUP)
-            assert "RELOADING=1" == heard(manager)
-            assert "READY=1" == heard(manager)
-            assert "WATCHDOG=1" == manager.recv(1000).decode()
+            assert "RELOADING=1" == change(heard)
+            assert "READY=1" == change(heard)
+            assert "WATCHDOG=1" == heard.get(timeout=RELOAD_SECONDS)
             service.process.terminate()
-            assert "STOPPING=1" == heard(manager)
+            assert "STOPPING=1" == change(heard)
             assert 0 == service.process.wait(RELOAD_SECONDS)
 
 
-def heard(manager: socket.socket) -> str:
+def hear(manager: socket.socket, heard: "queue.Queue[str]") -> None:
+    """Keep the first line of all that is said, until the socket is closed."""
+    with suppress(OSError):
+        while True:
+            heard.put(manager.recv(1000).decode().partition("\n")[0])
+
+
+def change(heard: "queue.Queue[str]") -> str:
     """The next change of state, past the signs of life."""
-    while (said := manager.recv(1000).decode()) == "WATCHDOG=1":
+    while (said := heard.get(timeout=RELOAD_SECONDS)) == "WATCHDOG=1":
         pass
-    return said.splitlines()[0]
+    return said
 
 
 def test_closed_terminal_stops_the_service(issuer: DemoIssuer) -> None:

@@ -53,8 +53,8 @@ WRONG = [
     (
         TOP + '[[rules]]\npath = "/"\naccess = "anonymus"',
         (
-            f"k.toml:5: [[rules]] table 1: access: 'anonymus' cannot be used; input should be {ACCESS};"
-            " did you mean anonymous?"
+            "k.toml:5: [[rules]] table 1: access: 'anonymus' cannot be used; input should be"
+            f" {ACCESS}; did you mean anonymous?"
         ),
     ),
     (TOP + "[internal_token]", "k.toml:3: [internal_token] issuer: not set; this key is needed"),

@@ -61,6 +61,7 @@ DEFAULTS = {
     "PROXY": None,
     "TRUSTED_PROXIES": (),
     "REVOCATION": False,
+    "CONTROL": None,
     "FAST_VERIFY": True,
     "HOST": "127.0.0.1",
     "PORT": 8000,
