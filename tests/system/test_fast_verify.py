@@ -260,7 +260,9 @@ ODD: dict[str, Chunks] = {
     "absolute": [head(GOOD, line="GET http://elsewhere/verify HTTP/1.1"), head(GOOD)],
     "absolute, below": [head(GOOD, line="GET http://h/verify/admin#x HTTP/1.1", about=None)],
     "HEAD": [head(GOOD, line="HEAD /verify HTTP/1.1"), head(line="HEAD /verify HTTP/1.1")],
-    "HEAD, below": [head(GOOD, line="HEAD /verify/orders HTTP/1.1", about=None)],
+    "HEAD, below": [
+        head(*more, line="HEAD /verify/orders HTTP/1.1", about=None) for more in ([GOOD], [])
+    ],
     "POST": [head(GOOD, line="POST /verify HTTP/1.1"), head(GOOD)],
     "unknown method": [head(GOOD, line="BREW /verify/tea HTTP/1.1"), head(GOOD)],
     "method in small letters": [head(GOOD, line="get /verify HTTP/1.1"), head(GOOD)],
