@@ -62,10 +62,13 @@ class TokenError(KeycacheError):
     """
 
     def __init__(self, reason: Reason, details: str, *, scope: str = "") -> None:
-        super().__init__(f"{reason}: {details}")
+        # Its text is not made here: to refuse a token must cost less than to accept one.
         self.reason = reason
         self.details = details
         self.scope = scope
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.details}"
 
 
 class UnavailableError(KeycacheError):

@@ -4,11 +4,12 @@ A claim of the wrong JSON type is refused, never treated as absent (compare GHSA
 where an `exp` that was a string switched the check off).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
+from keycache.core.strict_json import FrozenObject
 from keycache.core.token import Header
 from keycache.errors import Reason, TokenError
 from keycache.issuer import Issuer
@@ -19,7 +20,7 @@ _ALWAYS = float("-inf")
 _STRINGS = ("sub", "jti", "client_id")  # RFC 7519 sections 4.1.2, 4.1.7; RFC 8693 section 4.3
 
 
-class Claims(dict[str, Any]):
+class Claims(FrozenObject):
     """The claims of a verified token: a dict that cannot be changed, however deep.
 
     It is handed to every request that carries the same token, so a handler that wrote into it would
@@ -28,40 +29,6 @@ class Claims(dict[str, Any]):
     """
 
     __slots__ = ()
-
-    def _frozen(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("claims cannot be changed: copy them with dict(claims)")
-
-    __setitem__ = __delitem__ = __ior__ = _frozen
-    clear = pop = popitem = setdefault = update = _frozen
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (Claims, (dict(self),))
-
-
-def freeze(payload: Mapping[str, object]) -> Claims:
-    """A payload as Claims, all the way down."""
-    members = dict(payload)
-    for name, value in payload.items():
-        kind = type(value)
-        if kind is list:
-            members[name] = _freeze_list(value)  # type: ignore[arg-type] # it is one
-        elif kind is dict:
-            members[name] = freeze(value)  # type: ignore[arg-type] # it is one
-    return Claims(members)
-
-
-def _freeze_list(values: Sequence[object]) -> tuple[object, ...]:
-    for value in values:
-        if type(value) is list or type(value) is dict:
-            return tuple(map(_freeze, values))
-    return tuple(values)  # nearly always: of strings
-
-
-def _freeze(value: object) -> object:
-    if type(value) is dict:
-        return freeze(value)
-    return _freeze_list(value) if type(value) is list else value
 
 
 class Validity(msgspec.Struct, frozen=True, gc=False):
@@ -140,7 +107,7 @@ def scopes(
 
 def _check_audiences(audiences: object, issuer: Issuer) -> None:
     """RFC 7519 section 4.1.3: where `aud` is no string, a list of strings of which one names us."""
-    if type(audiences) is not list:
+    if type(audiences) is not tuple:
         raise _invalid("The claim aud is neither a string nor a list of strings.")
     for audience in audiences:
         if type(audience) is not str:

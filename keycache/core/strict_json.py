@@ -7,27 +7,57 @@ so they are refused. RFC 8725 section 3.7: UTF-8 and nothing else (RFC 8259 sect
 Two parsers, one verdict: msgspec reads fast and keeps the last of two duplicates, so what it read
 is written again, and only if that gives the very same bytes was nothing lost on the way. That is so
 for what most issuers send. Everything else is read by the standard library with every check.
+
+What is inside an object that was read cannot be changed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
+from typing import Any, NoReturn
 
 import msgspec
 
 MAX_DEPTH = 32
+"""Levels of values within each other, the outermost object and the innermost value included."""
+
+
+class FrozenObject(dict[str, Any]):
+    """A JSON object that cannot be changed. `dict(it)` is a copy that may be."""
+
+    __slots__ = ()
+
+    def _frozen(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("an object of a token cannot be changed: copy it with dict()")
+
+    __setitem__ = __delitem__ = __ior__ = _frozen
+    clear = pop = popitem = setdefault = update = _frozen
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (dict(self),))
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """The JSON object in these bytes. Raises ValueError for anything else, and nothing but that."""
-    if data.count(b"{") + data.count(b"[") < MAX_DEPTH:
-        try:
-            value = _read(data)
-            if type(value) is dict and _write(value) == data:
-                return value
-        except (ValueError, RecursionError, msgspec.MsgspecError):
-            pass  # the strict reader says what is wrong
+    """The JSON object in these bytes; in it, objects are FrozenObjects and arrays are tuples.
+
+    Raises ValueError for anything else, and nothing but that.
+    """
+    try:
+        members: dict[str, Any] = _read(data)
+        if _write(members) == data:
+            if data.rfind(b"{"):
+                _freeze_objects(members)
+            return members
+    except ValueError:
+        pass  # the strict reader says what is wrong
     return _parse_strictly(data)
+
+
+def _freeze_objects(members: dict[str, Any]) -> None:
+    for name, value in members.items():
+        if type(value) is dict:
+            _freeze_objects(value)
+            members[name] = FrozenObject(value)
 
 
 def _parse_strictly(data: bytes) -> dict[str, object]:
@@ -42,9 +72,7 @@ def _parse_strictly(data: bytes) -> dict[str, object]:
         raise ValueError("nested too deeply") from None
     if type(value) is not dict:
         raise ValueError("not a JSON object")
-    if "[" in text or text.count("{") > 1:
-        _check_depth(value)
-    return value
+    return {name: _frozen(inner, MAX_DEPTH - 2) for name, inner in value.items()}
 
 
 def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
@@ -65,21 +93,25 @@ def _no_constant(text: str) -> object:
     raise ValueError(f"{text} is not JSON")
 
 
-def _check_depth(value: object) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return
-    raise ValueError("nested too deeply")
+def _frozen(value: object, room: int) -> object:
+    """What cannot be changed in the place of a value; `room` levels may be between it and the
+    innermost value.
+    """
+    if not isinstance(value, dict | list):
+        return value
+    if not room:
+        raise ValueError("nested too deeply")
+    if isinstance(value, dict):
+        return FrozenObject({name: _frozen(inner, room - 1) for name, inner in value.items()})
+    return tuple([_frozen(inner, room - 1) for inner in value])
 
 
-_read = msgspec.json.Decoder().decode
+# The shapes that nearly all claims have: values, lists of values, and both within two objects, such
+# as Keycloak's resource_access. Lists are read as tuples at once.
+_Values = str | int | float | bool | None
+_Flat = _Values | tuple[_Values, ...]
+_Shape = dict[str, _Flat | dict[str, _Flat | dict[str, _Flat]]]
+_read: Callable[[bytes], Any] = msgspec.json.Decoder(_Shape).decode
 _write = msgspec.json.Encoder().encode
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant

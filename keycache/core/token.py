@@ -25,6 +25,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 class UnverifiedToken(msgspec.Struct, frozen=True, gc=False):
     """A token of the right shape. Nothing in it is true until its signature has been checked.
 
+    payload: as `strict_json.parse_object` reads it.
+
     (A Struct, as are the other values that are made for every token: it costs a fifth of a tuple.)
     """
 

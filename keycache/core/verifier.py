@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from keycache.core.claims import Claims, Validity, check_claims, freeze
+from keycache.core.claims import Claims, Validity, check_claims
 from keycache.core.keys import SigningKey
 from keycache.core.token import UnverifiedToken
 from keycache.errors import Reason, TokenError
@@ -55,7 +55,7 @@ def judge(token: UnverifiedToken, issuer: Issuer, now: float) -> Verdict:
     as `core.claims.check_claims` does.
     """
     validity = check_claims(token.header, token.payload, issuer, now)
-    return Verdict(freeze(token.payload), validity)
+    return Verdict(Claims(token.payload), validity)
 
 
 # How a signature is checked, by `alg`: (public key, signed bytes, signature) → nothing, or

@@ -66,7 +66,7 @@ def tokens() -> Iterator[Callable[[bytes], None]]:
         payload = base64.urlsafe_b64decode(text.split(".")[1] + "==")
         read = json.loads(payload, object_pairs_hook=_each_once)
         assert json.dumps(decided) == json.dumps(read)
-        assert parse_token(text, 8192, 128).payload == read
+        assert json.dumps(parse_token(text, 8192, 128).payload) == json.dumps(read)
 
     yield check
     worker.close()

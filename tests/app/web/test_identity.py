@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from app.settings.headers import IDENTITY_HEADERS, Identity, IdentityHeader
 from app.web.identity import header_safe, identity
-from keycache.core.claims import freeze
 from keycache.predicates import claim_path
+from tests.keycache.core.forge import frozen
 
-CLAIMS = freeze(
+CLAIMS = frozen(
     {
         "iss": "https://id.example.com/",
         "sub": "José",
@@ -72,13 +72,13 @@ PAYLOAD = IdentityHeader("X-Payload", Identity.PAYLOAD)
 @given(values())
 def test_any_claim_becomes_one_line_of_printable_ascii(value: object) -> None:
     headers = [IdentityHeader("X-Claim", ("claim",)), PAYLOAD]
-    made = identity(headers, freeze({"claim": value}), [])
+    made = identity(headers, frozen({"claim": value}), [])
     assert all(text.isascii() and (text == "" or text.isprintable()) for text in made.values())
 
 
 @given(st.dictionaries(TEXTS, values(), min_size=1, max_size=3))
 def test_payload_is_all_the_claims(claims: dict[str, object]) -> None:
-    text = identity([PAYLOAD], freeze(claims), [])["X-Payload"]
+    text = identity([PAYLOAD], frozen(claims), [])["X-Payload"]
     assert claims == json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 

@@ -11,8 +11,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
+from keycache.core.claims import Claims
 from keycache.core.jwks import parse_jwks
 from keycache.core.keys import KeySet, SigningKey
+from keycache.core.strict_json import parse_object
 from keycache.core.token import UnverifiedToken, parse_token
 from keycache.core.verifier import Verdict, verify
 from keycache.errors import JWKSError, TokenError
@@ -89,6 +91,11 @@ def claims(**changes: object) -> dict[str, Any]:
     """The claims of a good token, changed."""
     good = {"iss": "https://issuer.example", "aud": "api", "sub": "alice", "exp": NOW + 300}
     return present({**good, **changes})
+
+
+def frozen(payload: dict[str, Any]) -> Claims:
+    """These claims as they are read in a token, and handed out."""
+    return Claims(parse_object(json.dumps(payload).encode()))
 
 
 def sealed(alg: str, header: str, payload: str) -> str:

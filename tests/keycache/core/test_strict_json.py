@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycache.core.strict_json import MAX_DEPTH, parse_object
+from keycache.core.strict_json import MAX_DEPTH, FrozenObject, parse_object
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text() | st.floats(width=32),
@@ -29,6 +29,19 @@ def both_ways(text: bytes) -> list[bytes]:
     return [text, text.replace(b": ", b":").replace(b", ", b",")]
 
 
+def same(value: object, read: object) -> bool:
+    """Whether `read` is this value, with tuples for its lists; 1, 1.0 and true are three values."""
+    if isinstance(value, dict):
+        return (
+            isinstance(read, dict)
+            and list(value) == list(read)
+            and all(same(value[name], read[name]) for name in value)
+        )
+    if isinstance(value, list):
+        return isinstance(read, tuple) and len(value) == len(read) and all(map(same, value, read))
+    return repr(value) == repr(read)
+
+
 @SPELLINGS
 @given(value=st.dictionaries(st.text(), VALUES))
 def test_object_is_read_as_json_reads_it_or_refused(
@@ -42,7 +55,7 @@ def test_object_is_read_as_json_reads_it_or_refused(
         with pytest.raises(ValueError, match="not JSON"):
             parse_object(text.encode())
     else:
-        assert repr(json.loads(text)) == repr(parse_object(text.encode()))
+        assert same(json.loads(text), parse_object(text.encode()))
 
 
 @given(st.binary() | st.text().map(str.encode))
@@ -132,6 +145,29 @@ def test_text_that_is_no_unicode_is_refused(text: bytes) -> None:
             parse_object(spelling)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": {"b": 1}}',
+        b'{"a": {"b": {"c": [1]}}}',
+        b'{"a": {"b": {"c": {"d": 1}}}}',
+        b'{"a": [{"b": 1}]}',
+        b'{"a": [[{"b": [1]}], "c"]}',
+        b'{"a": [], "b": {}}',
+    ],
+)
+def test_what_is_inside_cannot_be_changed_however_it_was_read(text: bytes) -> None:
+    def kinds(value: object) -> set[type]:
+        if not isinstance(value, dict | list | tuple):
+            return set()
+        inner = value.values() if isinstance(value, dict) else value
+        return {type(value)}.union(*map(kinds, inner))
+
+    for spelling in both_ways(text):
+        found = kinds(tuple(parse_object(spelling).values()))
+        assert found <= {FrozenObject, tuple}
+
+
 def test_surrogate_pair_is_one_character() -> None:
     assert {"sub": "😀"} == parse_object(b'{"sub": "\\ud83d\\ude00"}')
 
@@ -158,7 +194,7 @@ def test_depth_is_bounded_on_both_sides(opening: str, closing: str, space: str) 
 )
 def test_number_is_read_as_json_reads_it(number: str) -> None:
     for text in both_ways(f'{{"exp": {number}}}'.encode()):
-        assert repr(json.loads(text)) == repr(parse_object(text))
+        assert same(json.loads(text), parse_object(text))
 
 
 @pytest.mark.parametrize("bomb", ['{"a":' * 100_000, '{"a":' + "[" * 100_000])

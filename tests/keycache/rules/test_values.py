@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from keycache.core.claims import freeze
 from keycache.errors import ConfigurationError, Reason, TokenError
 from keycache.issuer import Issuer
 from keycache.predicates import Predicate
 from keycache.rules import AUTHORIZATION, Requirement, Rule, TokenSource
+from tests.keycache.core.forge import frozen
 from tests.keycache.rules.naive import ISSUER, OTHER
 
-CLAIMS = freeze({"scope": "read write", "tenant": "acme", "roles": {"all": ["admin", "user"]}})
+CLAIMS = frozen({"scope": "read write", "tenant": "acme", "roles": {"all": ["admin", "user"]}})
 
 
 def refusal(requirement: Requirement, issuer: Issuer = ISSUER) -> TokenError:
