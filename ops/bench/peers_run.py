@@ -71,7 +71,7 @@ class Contender:
     def __init__(self, name: str, kind: Kind, place: Place) -> None:
         self.name = name
         self.kind = kind
-        self._place = place
+        self.place = place
         self._log = place.directory / "output"
         command = kind.command(place)
         with self._log.open("wb") as log:
@@ -127,7 +127,7 @@ class Contender:
     def status(self, token: str | None) -> int:
         """The status of the answer to this token, on a connection of its own."""
         connection = http.client.HTTPConnection(
-            "127.0.0.1", self._place.port, timeout=ANSWER_TIMEOUT
+            "127.0.0.1", self.place.port, timeout=ANSWER_TIMEOUT
         )
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
@@ -163,7 +163,7 @@ class Contender:
             *(program("wrk"), "--threads", "1", "--connections", str(CONNECTIONS)),
             *("--duration", f"{seconds}s", "--timeout", "10s"),
             *("--script", str(SERVERS / "load.lua")),
-            *(f"http://127.0.0.1:{self._place.port}{self.kind.path}", "--", str(tokens), mode),
+            *(f"http://127.0.0.1:{self.place.port}{self.kind.path}", "--", str(tokens), mode),
         ]
         load = subprocess.Popen(  # noqa: S603 - our own words
             words,

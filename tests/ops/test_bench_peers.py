@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import needs
 
+pytestmark = pytest.mark.timeout(300)  # the first run installs the load generator
 ROOT = Path(__file__).parent.parent.parent
 BENCH = ROOT / "ops" / "bench" / "peers.py"
 
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
         ],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert 0 == result.returncode, result.stderr
