@@ -1,15 +1,18 @@
-"""`keycache check`: would the service work here? Configuration, Redis, issuers, clocks."""
+"""`keycache check`: would the service work here? Configuration, rules, Redis, issuers, clocks."""
 
 import asyncio
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import click
 
-from app.cli.common import duration, echo_json
-from app.settings import Settings
-from keycache.errors import JWKSError, StoreError
+from app.cli.common import config_option, duration, echo_json
+from app.cli.rule_words import asks
+from app.settings import SETTING_NAMES, Settings
+from app.settings.reading import read_file
+from keycache.errors import JWKSError, Reason, StoreError, TokenError
 from keycache.issuer import Issuer
+from keycache.rules import RuleTable
 from keycache.runtime import Options, probe, probe_store
 
 OK, WARNING, FAILED = "ok", "warning", "FAILED"
@@ -26,18 +29,31 @@ class Finding(NamedTuple):
 
 
 @click.command("check")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(*, as_json: bool) -> None:
+@click.option(
+    "--request",
+    metavar="'METHOD PATH'",
+    help="Say which rule decides about this request, and nothing else.",
+)
+def command(*, as_json: bool, request: str | None) -> None:
     """Check the configuration, Redis and every issuer.
 
     Changes nothing. Exit codes: 0 the service would work (warnings included); 1 some issuer cannot
-    be used; 2 the configuration or Redis is wrong.
+    be used; 2 the configuration or Redis is wrong. With --request, which asks nobody: 0 a rule
+    decides about it, 1 it is refused whoever sends it.
     """
     settings = Settings.load()
+    rules = settings.rules()
+    if request is not None:
+        _say_which_rule(rules, request, as_json=as_json)
     issuers, options = settings.issuers(), settings.options()
     store, *others = asyncio.run(_look(issuers, options))
     names = ", ".join(issuer.name for issuer in issuers)
-    findings = [Finding("configuration", OK, f"issuers: {names}"), store, *others]
+    findings = [Finding("configuration", OK, f"issuers: {names}")]
+    for number, rule in enumerate(rules.rules if rules else (), 1):
+        findings.append(Finding(f"rule {number}", OK, f"{rule}: {asks(rule)}"))
+    findings += [store, *others]
     if as_json:
         ok = all(finding.status != FAILED for finding in findings)
         echo_json({"ok": ok, "findings": [finding._asdict() for finding in findings]})
@@ -48,6 +64,39 @@ def command(*, as_json: bool) -> None:
     if store.status == FAILED:
         sys.exit(2)
     sys.exit(1 if any(finding.status == FAILED for finding in others) else 0)
+
+
+def _say_which_rule(rules: RuleTable | None, request: str, *, as_json: bool) -> NoReturn:
+    """Print the rule of a request such as `GET /api/reports?page=2`, and end."""
+    method, _, target = request.strip().rpartition(" ")
+    path = target.partition("?")[0]
+    if not path.startswith("/"):
+        raise click.BadParameter("write it as 'GET /path'", param_hint="--request")
+    sent = f"{method.strip() or 'GET'} {path}"
+    decision = _decision(rules, method.strip() or "GET", path)
+    if as_json:
+        echo_json({"request": sent} | decision)
+    elif "refused" in decision:
+        click.echo(f"{sent}: refused, {decision['refused']}")
+    else:
+        click.echo(f"{sent}: rule {decision['rule']} ({decision['where']})" if rules else sent)
+        click.echo(f"asks for {decision['asks']}")
+    sys.exit(1 if "refused" in decision else 0)
+
+
+def _decision(rules: RuleTable | None, method: str, path: str) -> dict[str, object]:
+    """The number of the rule, its place in the file and what it asks; or why none may decide."""
+    if rules is None:
+        return {"rule": None, "where": None, "asks": "a good token (there are no rules)"}
+    try:
+        rule = rules.choose(method, path)
+    except TokenError as error:
+        return {"refused": error.reason}
+    if rule is None:
+        return {"refused": Reason.NO_RULE}
+    number = rules.rules.index(rule)
+    where = read_file(SETTING_NAMES).at(("rules", number)).rstrip(": ")
+    return {"rule": number + 1, "where": where, "asks": asks(rule)}
 
 
 async def _look(issuers: tuple[Issuer, ...], options: Options) -> list[Finding]:
@@ -82,6 +131,8 @@ async def _check_issuer(issuer: Issuer, options: Options) -> Finding:
     if found.skipped:
         skipped = ", ".join(f"{key.kid or '-'} ({key.reason})" for key in found.skipped)
         status, seen = WARNING, f"{seen}; skipped: {skipped}"
+    if issuer.jwks_file is not None:
+        return Finding(issuer.name, status, seen)
     if found.date_offset is None:
         return Finding(issuer.name, status, f"{seen}; no Date header, so its clock is unknown")
     offset = abs(found.date_offset)

@@ -20,12 +20,12 @@ FIRST_ANSWER = 30.0
 @click.command("reload")
 @config_option
 def command() -> None:
-    """Have the running service take its settings anew, without dropping a request.
+    """Have the running service take its settings anew; say whether it did.
 
-    It asks the service on this host that was started with the same KEYCACHE_CONTROL, or else with
-    the same KEYCACHE_ADMIN_PORT, by the same user. Exit codes: 0 every worker has the new settings;
-    1 there is no such service, or its new workers could not start; 2 it refused the settings, and
-    everything goes on as before.
+    No request is dropped. It asks the service on this host that was started with the same
+    KEYCACHE_CONTROL, or else with the same KEYCACHE_ADMIN_PORT, by the same user. Exit codes: 0
+    every worker has the new settings; 1 there is no such service, or its new workers could not
+    start; 2 it refused the settings, and everything goes on as before.
     """
     path = _path()
     try:

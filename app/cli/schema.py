@@ -7,8 +7,9 @@ from app.settings.schema import schema_text
 
 @click.command("schema")
 def command() -> None:
-    """Print the JSON Schema of the file that KEYCACHE_CONFIG names.
+    """Print the JSON Schema of the configuration file, for editors.
 
-    An editor completes and checks such a file when its first line is `#:schema ./NAME`.
+    An editor completes and checks the file that KEYCACHE_CONFIG names when the first line of that
+    file is `#:schema ./NAME`.
     """
     click.echo(schema_text(), nl=False)

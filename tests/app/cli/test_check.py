@@ -1,6 +1,7 @@
 """`keycache check`, against a real issuer and real servers."""
 
 import json
+from pathlib import Path
 
 import pytest
 import redis
@@ -88,3 +89,107 @@ def test_clock_of_the_issuer_is_compared_with_ours(
 ) -> None:
     issuer.clock_offset = offset
     assert (code, ["ok", "ok", status]) == statuses(keycache, valkey_url)
+
+
+RULES = """
+[[rules]]
+path = "/health"
+methods = ["GET"]
+access = "anonymous"
+[[rules]]
+path = "/catalogue/**"
+access = "optional"
+[[rules]]
+path = "/admin/**"
+issuers = ["main"]
+any_scope = ["admin", "support"]
+claims = { email_verified = true, plan = { one_of = ["pro", "team"] }, act = { present = false } }
+[[rules]]
+path = "/api/**"
+scopes = ["reports:read", "reports:write"]
+sources = ["session"]
+[[token_sources]]
+name = "session"
+cookie = "id_token"
+[[token_sources]]
+header = "Authorization"
+"""
+
+
+@pytest.fixture
+def rules(tmp_path: Path, issuer: DemoIssuer) -> str:
+    """The path of a file with rules."""
+    path = tmp_path / "k.toml"
+    path.write_text(f'[[issuers]]\nname = "main"\nissuer = "{issuer.url}"\n{RULES}')
+    return str(path)
+
+
+DECISIONS = [
+    ("GET /health", 0, "rule 1 ({}:5)", "asks for nothing; a token is not looked at"),
+    ("HEAD /health", 0, "rule 1 ({}:5)", "asks for nothing; a token is not looked at"),
+    ("/catalogue/a?page=2", 0, "rule 2 ({}:9)", "asks for no token, or a good token"),
+    (
+        "GET /admin",
+        0,
+        "rule 3 ({}:12)",
+        (
+            "asks for a good token of main; one of the scopes admin, support;"
+            " email_verified is true; plan is one of pro, team; act is absent"
+        ),
+    ),
+    (
+        "DELETE /api/reports",
+        0,
+        "rule 4 ({}:17)",
+        "asks for a good token; sent as session; scope reports:read reports:write",
+    ),
+    ("POST /health", 1, "refused, no_rule", ""),
+    ("GET /health/../admin", 1, "refused, ambiguous_path", ""),
+]
+
+
+@pytest.mark.parametrize(("sent", "code", "decision", "wanted"), DECISIONS)
+def test_rule_that_decides_is_named_with_its_line(
+    keycache: Keycache, rules: str, *, sent: str, code: int, decision: str, wanted: str
+) -> None:
+    run = keycache("check", "--config", rules, "--request", sent, ISSUER="")
+    assert code == run.code
+    first, *rest = run.out.splitlines()
+    assert first.endswith(f": {decision.format(rules)}")
+    assert ([wanted] if wanted else []) == rest
+
+
+def test_rule_that_decides_is_printed_as_json(keycache: Keycache, rules: str) -> None:
+    run = keycache("check", "--config", rules, "--json", "--request", "/health", ISSUER="")
+    expected = {
+        "request": "GET /health",
+        "rule": 1,
+        "where": f"{rules}:5",
+        "asks": "nothing; a token is not looked at",
+    }
+    assert expected == run.json
+
+
+def test_without_rules_a_good_token_is_asked_for(keycache: Keycache) -> None:
+    run = keycache("check", "--request", "GET /any")
+    assert (0, "GET /any\nasks for a good token (there are no rules)\n") == (run.code, run.out)
+
+
+def test_request_without_a_path_is_not_understood(keycache: Keycache, rules: str) -> None:
+    assert 2 == keycache("check", "--config", rules, "--request", "GET", ISSUER="").code
+
+
+def test_rules_are_listed(keycache: Keycache, rules: str, valkey_url: str) -> None:
+    run = keycache("check", "--config", rules, "--json", ISSUER="", REDIS_URL=valkey_url)
+    subjects = [finding["subject"] for finding in run.json["findings"]]
+    assert ["configuration", *(f"rule {n}" for n in range(1, 5)), "redis", "main"] == subjects
+
+
+def test_keys_in_a_file_are_checked_there(
+    keycache: Keycache, issuer: DemoIssuer, valkey_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(issuer.jwks()))
+    run = keycache("check", JWKS_FILE=str(path), REDIS_URL=valkey_url)
+    assert (0, True) == (run.code, f"keys at {path} in" in run.out)
+    assert 0 == issuer.jwks_fetches
