@@ -11,7 +11,6 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from keycache.core.claims import Claims, Validity, check_claims
 from keycache.core.keys import SigningKey
@@ -83,11 +82,34 @@ def _ecdsa(digest: hashes.HashAlgorithm, size: int) -> _Check:
     def check(key: Any, data: bytes, signature: bytes) -> None:  # noqa: ANN401 - see _Check
         if len(signature) != 2 * size:
             raise InvalidSignature
-        r, s = signature[:size], signature[size:]
-        der = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-        key.verify(der, data, scheme)
+        key.verify(der_signature(signature[:size], signature[size:]), data, scheme)
 
     return check
+
+
+def der_signature(r: bytes, s: bytes) -> bytes:
+    """Ecdsa-Sig-Value (RFC 3279 section 2.2.3) of two big-endian numbers of at most 66 octets.
+
+    As cryptography's encode_dss_signature writes it, in half the time.
+    """
+    numbers = _der_integer(r) + _der_integer(s)
+    return _SEQUENCE[len(numbers)] + numbers
+
+
+def _der_integer(octets: bytes) -> bytes:
+    """X.690 section 8.3: the fewest octets of two's complement, which for these is positive."""
+    octets = octets.lstrip(b"\0")
+    if not octets or octets[0] > 127:
+        octets = b"\0" + octets
+    return _INTEGER[len(octets)] + octets
+
+
+# The octets of tag and length (X.690 section 8.1.3), by length.
+_INTEGER = [bytes((0x02, length)) for length in range(128)]
+_SEQUENCE = [
+    *(bytes((0x30, length)) for length in range(128)),
+    *(bytes((0x30, 0x81, length)) for length in range(128, 256)),
+]
 
 
 def _eddsa(key: Any, data: bytes, signature: bytes) -> None:  # noqa: ANN401 - see _Check

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keycache.core.claims import Claims
-from keycache.core.verifier import verify
+from keycache.core.verifier import der_signature, verify
 from keycache.errors import Reason, TokenError
 from keycache.issuer import POSSIBLE_ALGORITHMS
 from tests.keycache.core.forge import (
@@ -272,6 +272,25 @@ def test_ecdsa_signature_has_a_twin_so_a_token_is_known_by_its_whole_text() -> N
     twin = signed("ES256", ecdsa(r, ORDER_P256 - s))
 
     assert "accepted" == verdict(twin, jwk("ES256"))
+
+
+@pytest.mark.parametrize("size", [32, 48, 66])
+def test_der_of_boundary_numbers_is_that_of_cryptography(size: int) -> None:
+    bits = range(8 * size + 1)
+    numbers = {0, *(2**bit + more for bit in bits for more in (-1, 0, 1))}
+    octets = [n.to_bytes(size, "big") for n in numbers if 0 <= n < 2 ** (8 * size)]
+    last = octets[-1]
+    for one in octets:
+        for r, s in ((one, one), (one, last), (last, one)):
+            expected = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+            assert expected == der_signature(r, s)
+
+
+@given(st.binary(min_size=66, max_size=66), st.binary(min_size=66, max_size=66))
+def test_der_of_any_two_numbers_is_that_of_cryptography(r: bytes, s: bytes) -> None:
+    expected = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+
+    assert expected == der_signature(r, s)
 
 
 # EdDSA
