@@ -251,6 +251,8 @@ def test_token_is_found_where_the_rule_looks_for_it(
         ("Bearer a, Bearer b", Reason.MALFORMED_HEADER),
         ("Bearer a\tb", Reason.MALFORMED_HEADER),
         ("Bearer\tt", None),
+        ("\u00a0Bearer t", None),  # RFC 9110 section 5.6.3: white space is SP and HTAB
+        ("Bearer t\v", "t\v"),  # which no token is
         ("Token t", None),
         ("XBearer t", None),
         ("Basic YTpi", None),
