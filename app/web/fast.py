@@ -37,11 +37,11 @@ def fast_protocol(forward: ForwardAuth) -> type[HttpProtocol]:
             self._trusted = is_trusted(peer, forward.proxies)
 
         def data_received(self, data: bytes) -> None:
-            answer = self._answer(data) if self._waits_for_a_request() else None
-            if answer is None or self.transport is None:
+            answer = self._answer(data) if self._waits_for_a_request() else b""
+            if not answer or self.transport is None:
                 super().data_received(data)
                 return
-            self.transport.write(answer.wire or _written(answer))
+            self.transport.write(answer)
             self.state["requests_count"] += 1
             self._time = monotonic()
 
@@ -59,21 +59,26 @@ def fast_protocol(forward: ForwardAuth) -> type[HttpProtocol]:
                 and not self.access_log
             )
 
-        def _answer(self, data: bytes) -> Answer | None:
+        def _answer(self, data: bytes) -> bytes:
+            """The answer, nothing where it is Sanic's to give."""
             try:
                 question = parse(data, Http.HEADER_MAX_SIZE, trusted=self._trusted)
-                return None if question is None else forward.decide(question)
+                answer = forward.decide(question) if question else None
+                return (answer.wire or _written(answer)) if answer else b""
             except Exception:  # noqa: BLE001 - a bug; Sanic will meet it too, answer 500 and log it
-                return None
+                return b""
 
     return FastVerify
 
 
 def _written(answer: Answer) -> bytes:
     """The bytes of an answer, as `Http.http1_response_header` writes them."""
-    response = answer.response()
-    response.headers["content-length"] = len(answer.body)
-    response.headers["connection"] = "keep-alive"
-    head = format_http1_response(answer.status, response.processed_headers)
-    answer.wire = head + answer.body
+    fields = {
+        **answer.headers,
+        "content-length": str(len(answer.body)),
+        "connection": "keep-alive",
+        "content-type": answer.content_type,
+    }
+    lines = [(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()]
+    answer.wire = format_http1_response(answer.status, lines) + answer.body
     return answer.wire
