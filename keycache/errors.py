@@ -61,8 +61,10 @@ class TokenError(KeycacheError):
     separated by spaces (RFC 6750 section 3).
     """
 
+    # To refuse a token must not cost more than to accept one: no text before somebody reads it.
+    __slots__ = ("details", "reason", "scope")
+
     def __init__(self, reason: Reason, details: str, *, scope: str = "") -> None:
-        # Its text is not made here: to refuse a token must cost less than to accept one.
         self.reason = reason
         self.details = details
         self.scope = scope
