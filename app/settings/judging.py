@@ -22,6 +22,9 @@ def contradictions(fields: Fields) -> list[Problem]:
     if not any(problem.place[:1] in _RULES_NEED for problem in problems):
         problems += _rule_problems(fields)
     problems += _number_problems(fields)
+    if fields.rule_tables and not fields.trusted_proxies:
+        text = "trusted_proxies: there are rules; name the networks of the proxies that ask by them"
+        problems.append(Problem((), text))
     if fields.port == fields.admin_port != 0 and fields.host == fields.admin_host:
         text = f"admin_port: PORT and ADMIN_PORT are both {fields.port}; change one"
         problems.append(Problem((), text))

@@ -77,6 +77,14 @@ class Settings(Fields):
         return making.options(self, redis_url=redis_url, seal_keys=seal_keys)
 
 
+_NEEDED: dict[str, dict[str, str]] = {
+    "issuer_tables": {"issuer": ""},
+    "rule_tables": {"path": ""},
+    "source_tables": {},
+}
+"""What stands in for a key without which there is no table."""
+
+
 def _without(values: dict[str, Any], places: Iterable[Place]) -> dict[str, Any]:
     """The values less those at `places`, so that the rest of them can be judged as well."""
     rest = deepcopy(values)
@@ -84,8 +92,9 @@ def _without(values: dict[str, Any], places: Iterable[Place]) -> dict[str, Any]:
         match place:
             case (str(table), int(number), str(key), *_):
                 rest[table][number].pop(key, None)
+                rest[table][number] |= _NEEDED[table] | rest[table][number]
             case (str(table), int(number)):
-                rest[table][number] = {}
+                rest[table][number] = dict(_NEEDED[table])
             case (str(name), *_):
                 rest.pop(name, None)
     return rest

@@ -6,7 +6,7 @@ objects are made of them.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat, PlainValidator, WithJsonSchema
+from pydantic import Field, FiniteFloat, PlainValidator, WithJsonSchema
 
 from app.settings.headers import header_name
 from app.settings.values import (
@@ -44,9 +44,7 @@ Claims = Annotated[
 class IssuerEntry(Table):
     """An issuer that is trusted; what is left out comes from the top level of the file."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["issuer"]})
-
-    issuer: str = Field("", description="The exact `iss` of its tokens.")
+    issuer: str = Field(description="The exact `iss` of its tokens.")
     name: str = Field("", description="Its name in metrics, logs and rules; default: its host.")
     audience: List | None = Field(None, description="Who we are: `aud` must name one of these.")
     algorithms: List | None = Field(None, description="Accepted `alg` values.")
@@ -87,9 +85,7 @@ class IssuerEntry(Table):
 class RuleEntry(Table):
     """What is asked of requests by method and path; the first rule that matches decides."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["path"]})
-
-    path: str = Field("", description="/orders, /orders/*, /orders/*/items or /api/**.")
+    path: str = Field(description="/orders, /orders/*, /orders/*/items or /api/**.")
     methods: List = Field((), description="Methods; none: all of them. GET includes HEAD.")
     access: Literal["required", "optional", "anonymous"] = Field(
         "required", description="optional: no token is fine, one that is sent must be good."

@@ -90,11 +90,19 @@ def _table(place: Place) -> str:
     return ""
 
 
+_IN_TOML = {
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "string_type": "must be a text, in quotation marks",
+    "tuple_type": "must be a list",
+}
+"""pydantic speaks of Python's types."""
+
+
 def _said(detail: ErrorDetails, place: Place) -> str:
     """What is wrong with a value; the value itself only where it is short and surely no secret."""
-    said = re.sub(
-        r"^(Input|Value|String|Tuple|Data)\b", lambda word: word[0].lower(), detail["msg"]
-    )
+    said = _IN_TOML.get(detail["type"], detail["msg"])
+    said = re.sub(r"^(Input|Value|String|Tuple|Data)\b", lambda word: word[0].lower(), said)
     value = detail["input"]
     if detail["type"] == "missing":
         return "not set; this key is needed"

@@ -22,6 +22,11 @@ from tests.system.service import Service, eventually, request
 
 SEAL_KEY = "A" * 43
 RELOAD_SECONDS = 40  # far more than it takes
+RULES = """trusted_proxies = ["127.0.0.1"]
+[[rules]]
+path = "/open"
+access = "anonymous"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -202,13 +207,16 @@ def test_command_says_when_every_worker_has_the_new_settings(
     service: Service, issuer: DemoIssuer, config: Path
 ) -> None:
     token = issuer.mint(aud="reports")
-    config.write_text('audience = ["api", "reports"]\nworkers = 2\n')
+    asked = {"X-Original-Method": "GET", "X-Original-URI": "/open"}
+    assert 401 == request(service.url, "/verify", **asked).status
+    written(config, RULES).write_text(config.read_text().replace('"api"', '"api", "reports"'))
     done = commanded(service)
     assert (0, "") == (done.returncode, done.stderr)
     assert ["reloading: 2 workers, one after another", "the reload is over: 2 workers serve"] == (
         done.stdout.splitlines()
     )
     assert {200} == {request(service.url, "/protected", token).status for _ in range(20)}
+    assert {200} == {request(service.url, "/verify", **asked).status for _ in range(20)}
 
 
 def test_command_says_why_the_service_refused_the_settings(

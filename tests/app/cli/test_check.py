@@ -120,18 +120,19 @@ header = "Authorization"
 def rules(tmp_path: Path, issuer: DemoIssuer) -> str:
     """The path of a file with rules."""
     path = tmp_path / "k.toml"
-    path.write_text(f'[[issuers]]\nname = "main"\nissuer = "{issuer.url}"\n{RULES}')
+    trusted = 'trusted_proxies = ["127.0.0.1"]'
+    path.write_text(f'{trusted}\n[[issuers]]\nname = "main"\nissuer = "{issuer.url}"\n{RULES}')
     return str(path)
 
 
 DECISIONS = [
-    ("GET /health", 0, "rule 1 ({}:5)", "asks for nothing; a token is not looked at"),
-    ("HEAD /health", 0, "rule 1 ({}:5)", "asks for nothing; a token is not looked at"),
-    ("/catalogue/a?page=2", 0, "rule 2 ({}:9)", "asks for no token, or a good token"),
+    ("GET /health", 0, "rule 1 ({}:6)", "asks for nothing; a token is not looked at"),
+    ("HEAD /health", 0, "rule 1 ({}:6)", "asks for nothing; a token is not looked at"),
+    ("/catalogue/a?page=2", 0, "rule 2 ({}:10)", "asks for no token, or a good token"),
     (
         "GET /admin",
         0,
-        "rule 3 ({}:12)",
+        "rule 3 ({}:13)",
         (
             "asks for a good token of main; one of the scopes admin, support;"
             " email_verified is true; plan is one of pro, team; act is absent"
@@ -140,7 +141,7 @@ DECISIONS = [
     (
         "DELETE /api/reports",
         0,
-        "rule 4 ({}:17)",
+        "rule 4 ({}:18)",
         "asks for a good token; sent as session; scope reports:read reports:write",
     ),
     ("POST /health", 1, "refused, no_rule", ""),
@@ -164,7 +165,7 @@ def test_rule_that_decides_is_printed_as_json(keycache: Keycache, rules: str) ->
     expected = {
         "request": "GET /health",
         "rule": 1,
-        "where": f"{rules}:5",
+        "where": f"{rules}:6",
         "asks": "nothing; a token is not looked at",
     }
     assert expected == run.json

@@ -8,7 +8,7 @@ from tests.app.settings.conftest import Load, Said
 
 SECRET = "hunter2"
 KEY = "-----BEGIN PRIVATE KEY-----"
-TOP = 'issuer = "https://id.example.com"\naudience = "api"\n'
+TOP = 'issuer = "https://id.example.com"\ntrusted_proxies = ["127.0.0.1"]\n'
 ISSUERS = 'audience = "api"\n[[issuers]]\nissuer = "https://id.example.com"\n'
 ACCESS = "'required', 'optional' or 'anonymous'"
 
@@ -21,7 +21,7 @@ WRONG = [
     (TOP + '[rules]\npath = "/"', "k.toml:3: [rules]: write [[rules]], once for each of them"),
     ('[issuers]\nissuer = "https://a"', "k.toml:1: [issuers]: write [[issuers]], once for each of"),
     (TOP + "[[resource]]", "k.toml:3: [[resource]]: write [resource]; there is only one"),
-    (TOP + "issuers = 3", "k.toml:3: [[issuers]]: 3 cannot be used; input should be a valid tuple"),
+    (TOP + "issuers = 3", "k.toml:3: [[issuers]]: 3 cannot be used; must be a list"),
     # Names.
     (TOP + "tll = 3", "k.toml:3: tll: there is no such setting; did you mean ttl?"),
     (TOP + "[isuers]", "k.toml:3: isuers: there is no such setting; did you mean issuers?"),
@@ -67,16 +67,19 @@ WRONG = [
     ),
     (TOP + 'proxy = { cmd = "id" }', 'k.toml:3: proxy: must be a text, { file = "…" } or { env ='),
     (
-        TOP + 'trusted_proxies = ["10.0.0.1/8", "::/0", "all"]',
+        'issuer = "https://id.example.com"\n\ntrusted_proxies = ["10.0.0.1/8", "::/0", "all"]',
         (
             "k.toml:3: trusted_proxies: 10.0.0.1/8 has bits beyond its prefix; write 10.0.0.0/8;"
             " ::/0 would trust everybody; all is no network, as in 10.1.0.0/16"
         ),
     ),
     # Issuers.
+    (TOP + "[[rules]]", "k.toml:3: [[rules]] table 1: path: not set; this key is needed"),
+    ("issuers = [7]", "k.toml:1: [[issuers]] table 1: 7 cannot be used; must be a table"),
+    (ISSUERS + "name = 7", "k.toml:4: [[issuers]] table 1: name: 7 cannot be used; must be a text"),
     (
         'audience = "api"\n[[issuers]]\nname = "a"',
-        "k.toml:2: [[issuers]] table 1: issuer: '' is not an absolute https",
+        "k.toml:2: [[issuers]] table 1: issuer: not set; this key is needed",
     ),
     (
         ISSUERS + 'headers = { Host = "x" }',
@@ -136,6 +139,11 @@ WRONG = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def audience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYCACHE_AUDIENCE", "api")
+
+
 @pytest.mark.parametrize(("text", "expected"), WRONG, ids=[text for _, text in WRONG])
 def test_problem_has_its_line_its_key_and_its_remedy(text: str, expected: str, said: Said) -> None:
     assert [expected] == [expected for problem in said(text) if problem.startswith(expected)]
@@ -150,9 +158,11 @@ def test_one_mistake_is_one_problem(text: str, said: Said) -> None:
 
 def test_problems_come_in_the_order_of_the_file(said: Said) -> None:
     text = ISSUERS + "leeway = 400\n[[rules]]\n[resource]\n[[token_sources]]\n"
-    lines = [int(problem.split(":")[1]) for problem in said("stale = -1\nttll = 1\n" + text)]
+    lines = [
+        int(problem.split(":")[1]) for problem in said('trusted_proxies = "::1"\nttll = 1\n' + text)
+    ]
     assert sorted(lines) == lines
-    assert {1, 2, 6, 8, 9} <= set(lines)
+    assert {2, 6, 7, 8, 9} == set(lines)
 
 
 SECRETS = [
@@ -165,7 +175,7 @@ SECRETS = [
     f'seal_key = "{SECRET}"',
     f'[[issuers]]\nissuer = "https://u:{SECRET}@a"',
     f'[[issuers]]\nissuer = "https://a"\nheaders = {{ "X-A" = ["{SECRET}"], "a b" = "{SECRET}" }}',
-    f'[[issuers]]\nissuer = "https://a"\nheaders = {{ "X-A" = "{SECRET}\\n" }}',
+    f'[[issuers]]\nissuer = "https://a"\nheaders = {{ "X-A" = "a\\n{SECRET}" }}',
     f'[[issuers]]\nissuer = "https://a"\nheaders = "{SECRET}"',
     f'[[issuers]]\nissuer = "https://a"\nheader = {{ "X-A" = "{SECRET}" }}',
     f'[[issuers]]\nissuer = "https://a"\nproxy = "http://u:{SECRET}@h/path"',
