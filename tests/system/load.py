@@ -23,8 +23,10 @@ class Load(threading.Thread):
         *,
         until_refused: bool = False,
         fresh: bool = False,
+        path: str = "/protected",
     ) -> None:
         super().__init__()
+        self._path = path
         self._netloc = urlsplit(service.url).netloc
         self._token = token
         self._requests = requests
@@ -45,7 +47,7 @@ class Load(threading.Thread):
                     self.failed.append(f"connect: {error!r}")
                 break
             try:
-                answer = ask(connection, "/protected", self._token)
+                answer = ask(connection, self._path, self._token)
             except (OSError, http.client.HTTPException) as error:
                 self.failed.append(repr(error))
                 connection.close()
@@ -59,9 +61,13 @@ class Load(threading.Thread):
         connection.close()
 
 
-def load(service: Service, token: str, requests: int, *, until_refused: bool) -> list[Load]:
+def load(
+    service: Service, token: str, requests: int, *, until_refused: bool, path: str = "/protected"
+) -> list[Load]:
     """Eight clients, started."""
-    threads = [Load(service, token, requests, until_refused=until_refused) for _ in range(8)]
+    threads = [
+        Load(service, token, requests, until_refused=until_refused, path=path) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     return threads

@@ -292,8 +292,11 @@ def test_draining_serves_the_client_that_has_just_connected(
     assert service.process.wait(20) == 0
 
 
-def test_draining_under_load_loses_no_request(service: Service, issuer: DemoIssuer) -> None:
-    threads = load(service, issuer.mint(), 2000, until_refused=True)
+@pytest.mark.parametrize("path", ["/protected", "/verify"])
+def test_draining_under_load_loses_no_request(
+    service: Service, issuer: DemoIssuer, path: str
+) -> None:
+    threads = load(service, issuer.mint(), 2000, until_refused=True, path=path)
     time.sleep(0.5)
     code = service.stop()
     assert (0, ({200}, [])) == (code, outcome(threads))
