@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import httpcore  # noqa: F401 - httpx imports it late, with its first client: while a worker starts
 import httpx
 
 from keycache.issuer import Fetch
