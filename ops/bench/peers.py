@@ -23,8 +23,6 @@ Exit code: 1 when one of ours did not start, judged wrongly or did not stand the
 import argparse
 import json
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,6 +33,7 @@ from time import thread_time
 from typing import NamedTuple
 
 import peers_page
+from bench_servers import end_within, free_port, redis
 from peers_install import Installed, InstallError, install
 from peers_kinds import KINDS, OURS, Place
 from peers_run import FIRST, MODES, Contender, ContenderError, Measured, judged
@@ -42,7 +41,6 @@ from peers_tls import SecureKeys
 from verify import Signer, install_others
 
 from app.demo.issuer import DemoIssuer
-from app.embedded import server_binary
 
 HERE = Path(__file__).parent
 FULL_LIMIT, QUICK_LIMIT = 890, 175  # seconds, the installation not counted
@@ -145,26 +143,6 @@ def _bare_check(alg: str) -> float:
     return 1e6 * (thread_time() - started) / CHECKS
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _redis(directory: Path) -> Iterator[int]:
-    """The port of a Valkey on 127.0.0.1."""
-    port = _free_port()
-    words = [str(server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    process = subprocess.Popen(  # noqa: S603 - our own words
-        [*words, "--dir", str(directory)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    try:
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
 def measure(names: Sequence[str], scale: Scale, installed: Installed) -> Measured:
     """Start these, measure them, and end them."""
     with ExitStack() as stack:
@@ -172,7 +150,7 @@ def measure(names: Sequence[str], scale: Scale, installed: Installed) -> Measure
         directory.chmod(0o755)  # Apache's workers are another user
         issuer = stack.enter_context(DemoIssuer(AUDIENCE))
         secure = stack.enter_context(SecureKeys(issuer, directory))
-        redis_port = stack.enter_context(_redis(directory))
+        redis_port = stack.enter_context(redis(directory))
         field = Field(directory, issuer, {})
         for number, name in enumerate(names):
             reason = installed.missing.get(KINDS[name].needs or "")
@@ -181,7 +159,7 @@ def measure(names: Sequence[str], scale: Scale, installed: Installed) -> Measure
                 continue
             own = directory / str(number)
             own.mkdir()
-            place = Place(own, _free_port(), issuer.url, AUDIENCE, secure.url, redis_port)
+            place = Place(own, free_port(), issuer.url, AUDIENCE, secure.url, redis_port)
             field.running[name] = stack.enter_context(Contender(name, KINDS[name], place))
         for contender in field.running.values():  # last in, first out: all end at once
             stack.callback(contender.terminate)
@@ -199,12 +177,6 @@ def chosen(only: Sequence[str] | None) -> list[str]:
     return [name for name in KINDS if name in wanted]
 
 
-def _stop(number: int, _: object) -> None:
-    if number == signal.SIGALRM:
-        raise TimeoutError("the bench took longer than it may")
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Measure what is asked for; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -216,9 +188,7 @@ def main() -> int:
     installed = install(dict.fromkeys(group for name in names if (group := KINDS[name].needs)))
     if not words.quick:
         install_others()
-    for number in (signal.SIGALRM, signal.SIGTERM):  # however it ends, what it started ends first
-        signal.signal(number, _stop)
-    signal.alarm(QUICK_LIMIT if words.quick else FULL_LIMIT)
+    end_within(QUICK_LIMIT if words.quick else FULL_LIMIT)
     found = measure(names, QUICK if words.quick else FULL, installed)
     signal.alarm(0)
     page = peers_page.document(found, installed.versions)

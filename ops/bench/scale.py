@@ -21,6 +21,7 @@ from typing import NamedTuple
 import scale_flat
 import scale_fleet
 import scale_worker
+from bench_servers import end_within
 from peers_install import InstallError, install
 from peers_run import ContenderError
 from scale_flat import Server
@@ -255,12 +256,6 @@ def raw(found: Found) -> dict[str, object]:
     }
 
 
-def _stop(number: int, _: object) -> None:
-    if number == signal.SIGALRM:
-        raise TimeoutError("the bench took longer than it may")
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Measure what is asked for, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -271,9 +266,7 @@ def main() -> None:
     parts = words.only or PARTS
     scale = QUICK if words.quick else FULL
     install(())
-    for number in (signal.SIGALRM, signal.SIGTERM):  # however it ends, what it started ends first
-        signal.signal(number, _stop)
-    signal.alarm(LIMIT)
+    end_within(LIMIT)
     found = Found(
         scale_flat.measure(scale.flat) if "flat" in parts else {},
         scale_fleet.counted(scale.fleets) if "fleet" in parts else [],

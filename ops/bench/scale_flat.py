@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 from time import time
 from typing import NamedTuple
 
+from bench_servers import fill, free_port
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt import encode
 from jwt.algorithms import ECAlgorithm
 from peers_kinds import Command, Kind, Place
 from peers_run import Contender
-from scale_servers import fill, free_port
 
 from app.demo.service import command_line, environment
 

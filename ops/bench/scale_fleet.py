@@ -16,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from bench_servers import redis
 from redis import Redis
-from scale_servers import redis
 
 from app.demo.issuer import DemoIssuer
 from keycache.adapters.redis_client import RedisClient

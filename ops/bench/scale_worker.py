@@ -10,9 +10,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from bench_servers import SEAL_KEY, fill, free_port, redis
 from peers_kinds import KINDS, OURS, Place
 from peers_run import Contender
-from scale_servers import SEAL_KEY, fill, free_port, redis
 
 from app.demo.issuer import DemoIssuer
 from app.demo.service import environment

@@ -1,7 +1,8 @@
-"""What the parts of ops/bench/scale.py share: a Valkey, and a client that fills token caches."""
+"""What the benches with servers share: a time limit, a Valkey, a client that fills token caches."""
 
 import base64
 import secrets
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,21 @@ ANSWER_TIMEOUT = 60.0  # seconds
 CONNECTIONS = 8
 AT_ONCE = 16
 """Requests that are sent on a connection before their answers are read."""
+
+
+def end_within(seconds: int) -> None:
+    """Raise TimeoutError in this thread so long from now, and KeyboardInterrupt on SIGTERM: however
+    a bench ends, what it started ends first. `signal.alarm(0)` takes the limit back.
+    """
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, _stop)
+    signal.alarm(seconds)
+
+
+def _stop(number: int, _: object) -> None:
+    if number == signal.SIGALRM:
+        raise TimeoutError("the bench took longer than it may")
+    raise KeyboardInterrupt
 
 
 def free_port() -> int:
