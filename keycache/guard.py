@@ -6,6 +6,7 @@ and that only for a key that is not known.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -61,6 +62,9 @@ class Authenticates(Protocol):
         """
 
 
+REMEMBERED = 1024
+"""Methods and paths whose rule is remembered; a web framework's router remembers as many."""
+
 # Looking up a member of an enumeration costs more than all else that is done with it here.
 _ANONYMOUS, _REQUIRED = Access.ANONYMOUS, Access.REQUIRED
 
@@ -70,6 +74,7 @@ class Guard:
 
     def __init__(self, rules: RuleTable, authenticator: Authenticates) -> None:
         self.rules = rules
+        self._choose = lru_cache(REMEMBERED)(rules.choose)
         self._authenticator = authenticator
 
     async def admit(self, sent: Sent) -> Admitted:
@@ -113,7 +118,7 @@ class Guard:
         return None if claims is None else self._judge_one(rule, claims)
 
     def _rule(self, sent: Sent) -> Rule:
-        rule = self.rules.choose(sent.method, sent.path)
+        rule = self._choose(sent.method, sent.path)
         if rule is None:
             raise TokenError(Reason.NO_RULE, "No rule allows this request.")
         return rule
