@@ -14,6 +14,7 @@ from keycache.adapters.http_fetcher import HttpFetcher
 from keycache.errors import ConfigurationError, FetchCode, JWKSError
 from keycache.events import ignore
 from keycache.issuer import Fetch, Issuer
+from keycache.runtime import Options, Runtime
 from tests.keycache.adapters.certificates import Authority
 from tests.keycache.adapters.forward_proxy import proxying
 from tests.keycache.adapters.raw_http import Serve, always, response, serving
@@ -154,6 +155,13 @@ async def test_certificate_with_another_ones_key_stops_the_start(authority: Auth
     async with fetching() as fetcher:
         with pytest.raises(ConfigurationError, match=r"corp: client_certificate: .*cannot be used"):
             fetcher.prepare([asked("https://127.0.0.1:9", way)])
+
+
+async def test_certificate_of_no_use_stops_a_runtime(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    issuer = asked("https://127.0.0.1:9", Fetch(ca_bundle=str(tmp_path / "ca.pem")))
+    with pytest.raises(ConfigurationError, match=r"corp: ca_bundle: .*ca\.pem cannot be used"):
+        Runtime([issuer], Options())
 
 
 async def test_key_under_a_password_stops_the_start_and_asks_nobody(authority: Authority) -> None:
