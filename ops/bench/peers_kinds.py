@@ -174,9 +174,7 @@ def _envoy_config(place: Place, *, auth: bool, cached: int) -> dict[str, object]
                     "name": "issuer",
                     "load_assignment": {
                         "cluster_name": "issuer",
-                        "endpoints": [
-                            {"lb_endpoints": [{"endpoint": {"address": _issuer(place)}}]}
-                        ],
+                        "endpoints": [{"lb_endpoints": [{"endpoint": _issuer(place)}]}],
                     },
                 }
             ],
