@@ -17,7 +17,7 @@ BENCH = ROOT / "ops" / "bench" / "peers.py"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
-    """The page and the raw samples of a quick run of `/verify` and Envoy, and their bare servers."""
+    """The page and the raw samples of a quick run of `/verify` and Envoy, with their bare ones."""
     samples = tmp_path_factory.mktemp("bench") / "samples.json"
     needs("apt-get", "the bench takes its load generator from Debian")
     result = subprocess.run(
