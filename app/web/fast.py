@@ -12,8 +12,10 @@ It relies on what Sanic 25.12 does between requests (sanic/http/http1.py, `Http.
 waited for with the request still there.
 """
 
+import logging
 from time import monotonic
 
+from sanic import __version__ as sanic_version
 from sanic.headers import format_http1_response
 from sanic.http import Http, Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
@@ -22,9 +24,18 @@ from app.web.forward_auth import Answer, ForwardAuth
 from app.web.original import is_trusted
 from app.web.question import parse
 
+logger = logging.getLogger("keycache.web")
 
-def fast_protocol(forward: ForwardAuth) -> type[HttpProtocol]:
-    """A protocol for `Sanic.create_server` whose connections ask `forward` themselves."""
+MADE_FOR = "25.12"
+
+
+def fast_protocol(forward: ForwardAuth, version: str = sanic_version) -> type[HttpProtocol] | None:
+    """A protocol for `Sanic.create_server` whose connections ask `forward` themselves; None, which
+    is Sanic's own, where Sanic's version is another than the one that this was made for.
+    """
+    if not version.startswith(f"{MADE_FOR}."):
+        logger.warning("FAST_VERIFY is off: it knows Sanic %s, and this is %s", MADE_FOR, version)
+        return None
 
     class FastVerify(HttpProtocol):
         """See the head of this file."""

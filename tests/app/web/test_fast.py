@@ -246,3 +246,9 @@ async def test_drain_closes_a_connection_that_only_asked_plain_questions() -> No
         await client.ask(GOOD)
         assert await drain([service.server], SECONDS)
         assert b"" == await client.closed()
+
+
+def test_sanic_of_another_version_keeps_its_own_connections() -> None:
+    forward = ForwardAuth(RuleTable((), issuers=[forge.issuer()]), refuse)
+    made = [fast_protocol(forward, version) for version in ("25.12.0", "25.12.9", "26.3.0", "25.1")]
+    assert [True, True, False, False] == [each is not None for each in made]
