@@ -148,6 +148,17 @@ def test_default_directory_that_is_not_ours_alone_is_refused(
     Control(default_path(9000)).close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_default_directory_of_somebody_else_is_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "short_parent", lambda: directory)
+    default_path(9000).parent.mkdir(mode=0o700)
+    os.chown(default_path(9000).parent, 12345, -1)
+    with pytest.raises(ConfigurationError, match="not this user's own"):
+        Control(default_path(9000))
+
+
 def test_default_directory_that_is_a_link_is_refused(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
