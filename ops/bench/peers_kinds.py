@@ -298,7 +298,7 @@ def _apache(module: str = "", access: str = "Require all granted") -> Callable[[
     return command
 
 
-LOOP, CHECK = "uvloop + httptools", "the same, the signature check alone"
+LOOP, CHECK = "uvloop + httptools", "uvloop + httptools, signature check alone"
 JWTAUTH, VERIFY = OURS = "keycache: JWTAuth", "keycache: /verify"
 
 KINDS: Mapping[str, Kind] = {
