@@ -77,7 +77,7 @@ def _fetch(entry: IssuerEntry, fields: Fields) -> Fetch:
         ca_bundle=_text(ca_bundle),
         client_certificate=_text(certificate),
         client_key=_text(key),
-        proxy=(proxy.get_secret_value() or None) if proxy else None,
+        proxy=proxy.get_secret_value() if proxy else None,
     )
 
 

@@ -104,15 +104,12 @@ def _worth_saying(problems: Iterable[Problem], wrong: Iterable[Place]) -> list[P
     """The problems less those with what nobody could read: they say nothing."""
     tables = {str(place[0]) for place in wrong}
     words = {str(place[2] if len(place) > 2 else place[0]) for place in wrong}
-    silent = set()
-    if tables & {"issuer_tables", "issuers"}:
-        words |= {"issuer", "audience"} if words & {"issuer_tables", "issuers"} else set()
-        silent.add("rules")
-    if tables & {"rule_tables", "rules", "source_tables", "token_sources"}:
-        silent.add("rules")
+    if words & {"issuer_tables", "issuers"}:
+        words |= {"issuer", "audience"}
+    no_rules = tables & {"rule_tables", "rules", "source_tables", "token_sources"}
     return [
         problem
         for problem in problems
-        if problem.place[:1] not in {(name,) for name in silent}
+        if not (no_rules and problem.place[:1] == ("rules",))
         and not any(re.search(rf"\b{word}\b", problem.text, re.IGNORECASE) for word in words)
     ]
