@@ -5,6 +5,7 @@ The only file that knows the adapters. Everything it makes lives for one event l
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -486,7 +487,7 @@ def check_distinct(issuers: Sequence[Issuer]) -> None:
         ("issuer", [issuer.issuer for issuer in issuers]),
         ("name", [issuer.name for issuer in issuers]),
     ):
-        twice = sorted({value for value in values if values.count(value) > 1})
+        twice = sorted(value for value, times in Counter(values).items() if times > 1)
         problems += [f"{what}: {value!r} is configured twice" for value in twice]
     if problems:
         raise ConfigurationError(problems)
