@@ -118,9 +118,9 @@ class Contender:
         with suppress(ProcessLookupError):
             self._process.terminate()
 
-    def wait_until_ready(self, token: str) -> None:
+    def wait_until_ready(self, token: str, seconds: float = START_TIMEOUT) -> None:
         """Return when a good token is let in. Raises ContenderError."""
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + seconds
         while True:
             with suppress(OSError, http.client.HTTPException):
                 if self.status(token) == 200:

@@ -28,6 +28,7 @@ from app.demo.service import command_line, environment
 HERE = Path(__file__).parent
 AUDIENCE = "bench"
 DAY = 86400
+START_TIMEOUT = 180.0  # seconds; ten thousand issuers are read from as many files
 ISSUER = "https://{}.id.example.com/"
 
 
@@ -82,7 +83,7 @@ def _api(server: Server, folder: Path, place: Place) -> Command:
     code = os.pathsep.join((str(HERE), str(HERE.parent.parent)))
     words = ["-m", "sanic", "scale_api:app", "--host", "127.0.0.1", "--port", str(place.port)]
     return Command(
-        [sys.executable, *words, "--workers", "1", "--no-access-logs", "--no-motd"],
+        [sys.executable, *words, "--single-process", "--no-access-logs", "--no-motd"],
         {
             "PYTHONPATH": code,
             "SANIC_AUTO_EXTEND": "false",
@@ -135,7 +136,7 @@ def measure(sizes: Sizes) -> dict[Server, list[float]]:
             running[server] = (stack.enter_context(Contender(str(server), kind, place)), file)
         for server, (contender, file) in running.items():
             texts = file.read_text().split()
-            contender.wait_until_ready(texts[-1])
+            contender.wait_until_ready(texts[-1], START_TIMEOUT)
             if server.kept:
                 fill(contender.place.port, contender.kind.path, texts)
         found: dict[Server, list[float]] = {server: [] for server in kinds}
