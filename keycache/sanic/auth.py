@@ -1,6 +1,6 @@
 """JWTAuth itself: rules for paths, decorators for handlers, and both for blueprints.
 
-Whatever says that a token is needed, one function decides, `JWTAuth._judge`; a request whose token
+Whatever says that a token is needed, one function decides, `JWTAuth._known`; a request whose token
 it has verified is not verified again. Each worker process makes its own Runtime before it serves,
 and closes it after it has stopped.
 """
