@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from keycache.core.strict_json import FrozenObject
+from keycache.core.strict_json import FrozenObject, frozen_object
 from keycache.core.token import Header
 from keycache.errors import Reason, TokenError
 from keycache.issuer import Issuer
@@ -29,6 +29,15 @@ class Claims(FrozenObject):
     """
 
     __slots__ = ()
+
+
+def freeze(payload: Mapping[str, Any]) -> Claims:
+    """A payload, as `strict_json` reads it, as Claims."""
+    members = dict(payload)
+    for name, value in payload.items():
+        if type(value) is dict:
+            members[name] = frozen_object(value)
+    return Claims(members)
 
 
 class Validity(msgspec.Struct, frozen=True, gc=False):

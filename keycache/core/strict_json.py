@@ -8,7 +8,8 @@ Two parsers, one verdict: msgspec reads fast and keeps the last of two duplicate
 is written again, and only if that gives the very same bytes was nothing lost on the way. That is so
 for what most issuers send. Everything else is read by the standard library with every check.
 
-What is inside an object that was read cannot be changed.
+Arrays are read as tuples, with nothing in them that can be changed. Objects within objects can be,
+until `frozen_object`: what nobody may have signed is not worth the walk.
 """
 
 import json
@@ -38,26 +39,25 @@ class FrozenObject(dict[str, Any]):
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """The JSON object in these bytes; in it, objects are FrozenObjects and arrays are tuples.
+    """The JSON object in these bytes.
 
     Raises ValueError for anything else, and nothing but that.
     """
     try:
-        members: dict[str, Any] = _read(data)
+        members: dict[str, object] = _read(data)
         if _write(members) == data:
-            if data.rfind(b"{"):
-                _freeze_objects(members)
             return members
     except ValueError:
         pass  # the strict reader says what is wrong
     return _parse_strictly(data)
 
 
-def _freeze_objects(members: dict[str, Any]) -> None:
+def frozen_object(members: dict[str, Any]) -> FrozenObject:
+    """An object within one that `parse_object` read, as one that cannot be changed."""
     for name, value in members.items():
         if type(value) is dict:
-            _freeze_objects(value)
-            members[name] = FrozenObject(value)
+            members[name] = frozen_object(value)
+    return FrozenObject(members)
 
 
 def _parse_strictly(data: bytes) -> dict[str, object]:

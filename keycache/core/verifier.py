@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from keycache.core.claims import Claims, Validity, check_claims
+from keycache.core.claims import Claims, Validity, check_claims, freeze
 from keycache.core.keys import SigningKey
 from keycache.core.token import UnverifiedToken
 from keycache.errors import Reason, TokenError
@@ -54,7 +54,7 @@ def judge(token: UnverifiedToken, issuer: Issuer, now: float) -> Verdict:
     as `core.claims.check_claims` does.
     """
     validity = check_claims(token.header, token.payload, issuer, now)
-    return Verdict(Claims(token.payload), validity)
+    return Verdict(freeze(token.payload), validity)
 
 
 # How a signature is checked, by `alg`: (public key, signed bytes, signature) → nothing, or

@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
-from keycache.core.claims import Claims
+from keycache.core.claims import Claims, freeze
 from keycache.core.jwks import parse_jwks
 from keycache.core.keys import KeySet, SigningKey
 from keycache.core.strict_json import parse_object
@@ -95,7 +95,7 @@ def claims(**changes: object) -> dict[str, Any]:
 
 def frozen(payload: dict[str, Any]) -> Claims:
     """These claims as they are read in a token, and handed out."""
-    return Claims(parse_object(json.dumps(payload).encode()))
+    return freeze(parse_object(json.dumps(payload).encode()))
 
 
 def sealed(alg: str, header: str, payload: str) -> str:

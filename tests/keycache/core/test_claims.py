@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sanic import response
 
-from keycache.core.claims import LATEST, Claims, check_claims, check_times, scopes
+from keycache.core.claims import LATEST, Claims, check_claims, check_times, freeze, scopes
 from keycache.core.strict_json import FrozenObject
 from keycache.core.token import Header
 from keycache.errors import Reason, TokenError
@@ -411,7 +411,7 @@ def test_claims_take_no_attributes() -> None:
 
 def test_claims_do_not_follow_the_payload_they_were_made_of() -> None:
     payload = dict(frozen(DEEP))
-    held = Claims(payload)
+    held = freeze(payload)
     payload["sub"] = "admin"
 
     assert frozen(DEEP) == held

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keycache.core.claims import freeze
 from keycache.core.strict_json import MAX_DEPTH, FrozenObject, parse_object
 
 VALUES = st.recursive(
@@ -164,7 +165,7 @@ def test_what_is_inside_cannot_be_changed_however_it_was_read(text: bytes) -> No
         return {type(value)}.union(*map(kinds, inner))
 
     for spelling in both_ways(text):
-        found = kinds(tuple(parse_object(spelling).values()))
+        found = kinds(tuple(freeze(parse_object(spelling)).values()))
         assert found <= {FrozenObject, tuple}
 
 
