@@ -114,6 +114,14 @@ class Unverifiable(msgspec.Struct, frozen=True, gc=False):
     tier: Tier | None = None
 
 
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A request was refused, whatever was wrong: with its token, with what that allows, or with the
+    request itself. `reason` is None where nobody could know (503).
+    """
+
+    reason: Reason | None
+
+
 class WaitersChanged(NamedTuple):
     """So many requests of this worker wait for the issuer's keys now."""
 
@@ -231,6 +239,7 @@ Event = (
     | Staged
     | Rejected
     | Unverifiable
+    | Refused
     | WaitersChanged
     | NegativeKidsChanged
     | LeaseAsked

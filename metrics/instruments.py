@@ -48,6 +48,11 @@ VERIFICATION_FAILURES = Counter(
     "Tokens refused, by reason.",
     ("issuer", "reason"),
 )
+REFUSALS = Counter(
+    "keycache_refusals_total",
+    "Requests refused, by reason: for their token, for what it allows, or for themselves.",
+    ("reason",),
+)
 VERIFICATION_DURATION = Histogram(
     "keycache_verification_duration_seconds",
     "Time from a token to the decision about it, by how far that had to go.",

@@ -10,6 +10,10 @@ OTHER = "other"
 """What stands for a value outside its list: a newer keycache, or an issuer nobody configured."""
 
 
+TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+"""The reason of an answer 503, which is no fault of the token's."""
+
+
 class Outcome(StrEnum):
     """What became of a presented token."""
 

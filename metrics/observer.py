@@ -34,6 +34,7 @@ from keycache.events import (
     RecordRefused,
     Refreshed,
     RefreshFailed,
+    Refused,
     Rejected,
     Result,
     RevocationsRead,
@@ -105,6 +106,8 @@ class PrometheusObserver:
 
         self._verifications = _Children(instruments.VERIFICATIONS, senders, labels.Outcome)
         self._failures = _Children(instruments.VERIFICATION_FAILURES, senders, Reason)
+        reasons = (*Reason, labels.TEMPORARILY_UNAVAILABLE)
+        self._refusals = _Children(instruments.REFUSALS, reasons)
         self._lookups = _Children(instruments.LOOKUPS, names, Tier)
         self._durations = _Children(instruments.VERIFICATION_DURATION, Path)
         stages = _Children(instruments.STAGE_DURATION, labels.Stage)
@@ -132,6 +135,7 @@ class PrometheusObserver:
 
         # What happened since the last flush.
         self._news: dict[_Fate, _Alike] = {}
+        self._refused: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
         self.hears: dict[type[Event], Callable[[Any], None]] = {
@@ -139,6 +143,7 @@ class PrometheusObserver:
             Staged: self._staged,
             Rejected: self._rejected,
             Unverifiable: self._unverifiable,
+            Refused: self._was_refused,
             WaitersChanged: self._waiters_changed,
             NegativeKidsChanged: self._negative_kids_changed,
             LeaseAsked: self._lease_asked,
@@ -173,6 +178,9 @@ class PrometheusObserver:
             if tier is not None:
                 self._lookups[issuer, tier].inc(count)
             instruments.add_observations(self._durations[path,], alike.counts, alike.seconds)
+        refused, self._refused = self._refused, {}
+        for why, count in refused.items():
+            self._refusals[why,].inc(count)
 
     def _flush_soon(self) -> None:
         try:
@@ -201,6 +209,12 @@ class PrometheusObserver:
             alike = self._news[fate] = _Alike()
         alike.counts[bisect_left(_BUCKETS, seconds)] += 1
         alike.seconds += seconds
+        if self._timer is None:
+            self._flush_soon()
+
+    def _was_refused(self, event: Refused) -> None:
+        why = labels.TEMPORARILY_UNAVAILABLE if event.reason is None else event.reason
+        self._refused[why] = self._refused.get(why, 0) + 1
         if self._timer is None:
             self._flush_soon()
 

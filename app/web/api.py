@@ -12,6 +12,8 @@ from app.web.original import PREFIX, is_trusted
 from app.web.question import METHODS, METHODS_BELOW, Question, of_sanic
 from app.web.refusals import RefusalLog
 from app.web.server import Application, application
+from keycache.errors import TokenError
+from keycache.events import Observer, Refused
 from keycache.problems import problem
 from keycache.rules import RuleTable
 from keycache.sanic import JWTAuth
@@ -26,10 +28,10 @@ SPARE_SECONDS = 10.0
 
 
 def make_api(
-    settings: Settings, auth: JWTAuth, refusals: RefusalLog
+    settings: Settings, auth: JWTAuth, refusals: RefusalLog, observer: Observer
 ) -> tuple[Application, ForwardAuth]:
     """The application, protected by `auth`, which its listeners open and close; and who decides
-    about the questions to `/verify`.
+    about the questions to `/verify`. observer: told of those that are refused.
 
     Raises ConfigurationError when the settings cannot work.
     """
@@ -55,6 +57,7 @@ def make_api(
 
     def refuse(question: Question, error: Refusal) -> Answer:
         said = problem(error, REALM, metadata_url)
+        observer(Refused(error.reason if isinstance(error, TokenError) else None))
         request_id = refusals.note(question, error, said.status, PREFIX)
         body = json(said.body).body or b""
         headers = said.headers | {"X-Request-ID": request_id}

@@ -58,15 +58,16 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
         asyncio.get_running_loop().call_later,
         settings.token_sources(),
     )
+    observer = together(PrometheusObserver(issuer.name for issuer in issuers), FactsLog())
     auth = JWTAuth(
         issuer=issuers,
         options=settings.options(redis_url=job.redis_url, seal_keys=job.seal_keys),
-        observer=together(PrometheusObserver(issuer.name for issuer in issuers), FactsLog()),
+        observer=observer,
         on_refusal=refusals,
         sources=settings.token_sources(),
         resource=settings.resource,
     )
-    api, forward = make_api(settings, auth, refusals)
+    api, forward = make_api(settings, auth, refusals, observer)
 
     @api.before_server_start
     async def first_keys(_: object) -> None:

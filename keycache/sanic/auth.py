@@ -19,7 +19,7 @@ from sanic.blueprints import BlueprintGroup
 
 from keycache.core.claims import Claims
 from keycache.errors import ConfigurationError, TokenError, UnavailableError
-from keycache.events import Observer, ignore
+from keycache.events import Observer, Refused, ignore
 from keycache.guard import Admitted, Guard
 from keycache.interfaces import Clock
 from keycache.issuer import Issuer
@@ -372,6 +372,7 @@ class JWTAuth:
         metadata_url = self.resource.metadata_url if self.resource else None
         said = problem(error, self._realm, metadata_url)
         answer = json(said.body, status=said.status, headers=said.headers)
+        self._observer(Refused(error.reason if isinstance(error, TokenError) else None))
         if self._on_refusal is not None:
             self._on_refusal(request, error, answer)
         return answer

@@ -160,10 +160,16 @@ OVERVIEW = [
                 [by("outcome", "keycache_verifications_total")],
             ),
             Chart(
-                "Why refused?",
+                "Why are tokens refused?",
                 "By reason: the words of the answer and of the log.",
                 "reqps",
                 [by("reason", "keycache_verification_failures_total")],
+            ),
+            Chart(
+                "Why are requests refused?",
+                "Besides bad tokens: none, two of them, one that does not allow this, no rule.",
+                "reqps",
+                [by("reason", "keycache_refusals_total")],
             ),
             Chart(
                 "Which issuer?",

@@ -14,7 +14,8 @@ from sanic import json as json_answer
 from sanic.views import HTTPMethodView
 
 from app.demo.issuer import DemoIssuer
-from keycache.errors import ConfigurationError, TokenError
+from keycache.errors import ConfigurationError, Reason, TokenError
+from keycache.events import Event, Refused
 from keycache.issuer import Issuer
 from keycache.sanic import JWTAuth
 from tests.keycache.sanic_api import CHALLENGE, Api, App, running
@@ -192,6 +193,15 @@ async def test_handshake_with_too_few_scopes_is_403(api: Api, demo: DemoIssuer) 
 
 async def test_handshake_of_an_open_websocket_needs_no_token(api: Api) -> None:
     assert 101 == (await api.shake("/open-socket")).status
+
+
+async def test_refusal_is_a_fact_for_the_observer(demo: DemoIssuer) -> None:
+    facts: list[Event] = []
+
+    async with running(demo, handlers, protect=[], more={"observer": facts.append}) as api:
+        await api.shake("/socket")
+
+    assert [Refused(Reason.NO_TOKEN)] == [fact for fact in facts if isinstance(fact, Refused)]
 
 
 async def test_application_that_starts_again_guards_its_websockets_once(demo: DemoIssuer) -> None:

@@ -23,6 +23,7 @@ from keycache.events import (
     RecordRefused,
     Refreshed,
     RefreshFailed,
+    Refused,
     Rejected,
     Result,
     RevocationsRead,
@@ -95,6 +96,18 @@ def test_token_that_cannot_be_decided_about_is_no_failure_of_the_token(
     ]
     assert 1 == value("keycache_verifications_total", issuer=issuer, outcome="unavailable")
     assert [0] * len(Reason) == failures
+
+
+@pytest.mark.parametrize(
+    ("reason", "label"), [(Reason.NO_RULE, "no_rule"), (None, "temporarily_unavailable")]
+)
+def test_refused_request_is_counted_by_reason(
+    observer: PrometheusObserver, reason: Reason | None, label: str
+) -> None:
+    before = value("keycache_refusals_total", reason=label)
+    observer(Refused(reason))
+    assert before is not None
+    assert before + 1 == value("keycache_refusals_total", reason=label)
 
 
 def test_lookup_is_counted_by_its_tier_whatever_became_of_the_token(

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from app.demo.issuer import DemoIssuer
-from tests.system.service import Answer, Service, request
+from tests.system.service import Answer, Service, eventually, request
 
 FILE = """
 trusted_proxies = ["127.0.0.1"]
@@ -95,6 +95,15 @@ def test_rule_of_the_original_request_decides(service: Service, issuer: DemoIssu
     assert (403, "insufficient_scope") == said(verify(service, "/admin/users", token))
     assert (403, "no_rule") == said(verify(service, "/orders/7", token, "DELETE"))
     assert 200 == verify(service, "/admin/users", issuer.mint(scope="admin")).status
+
+
+def test_request_that_no_rule_allows_is_counted(service: Service, issuer: DemoIssuer) -> None:
+    def counted() -> float:
+        return service.metric("keycache_refusals_total", reason="no_rule")
+
+    before = counted()
+    verify(service, "/orders/7", issuer.mint(), "DELETE")
+    eventually(lambda: counted() == before + 1, 10)
 
 
 def test_envoy_asks_with_the_method_and_path_themselves(
