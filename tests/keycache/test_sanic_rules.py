@@ -230,7 +230,7 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("wrong", WRONG)
 async def test_settings_that_cannot_work_are_refused_before_anything_is_served(
     demo: DemoIssuer, wrong: dict[str, Any]
 ) -> None:
