@@ -8,6 +8,7 @@ happened; `answer` then waits.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
@@ -98,7 +99,8 @@ class ForwardAuth:
         self._headers = headers
         self._internal = internal
         self._clock = clock
-        self._kept: dict[int, _Kept] = {}
+        # Ordered: in a dict, the first is found behind all that were deleted before it.
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     def open(self, authenticator: Authenticates) -> None:
         """Decide with this authenticator from now on."""
@@ -149,7 +151,7 @@ class ForwardAuth:
         if kept is not None and kept.claims is claims and now < kept.until:
             return kept.answer
         if kept is None and len(self._kept) >= KEPT:
-            del self._kept[next(iter(self._kept))]
+            self._kept.popitem(last=False)
         issuer = self._table.issuers[claims["iss"]]
         granted = scopes(claims, issuer.scope_paths)
         token, until = "", inf
