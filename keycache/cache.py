@@ -17,6 +17,8 @@ from keycache.errors import UnavailableError
 from keycache.events import NegativeKidsChanged, Observer, Tier, WaitersChanged
 from keycache.interfaces import Clock
 
+_WAIT, _FOUND = Decision.WAIT, Known.FOUND  # found once, not for every token
+
 
 class Held(NamedTuple):
     """What is held in memory: the key set, its record, its moments, and the tier it came from.
@@ -103,13 +105,9 @@ class KeyCache:
         if self.held is not None:
             freshness = self.held.freshness
             found = self.held.key_set.select(kid, alg)
-            if now < freshness.stale_until and isinstance(found, SigningKey):
-                return found  # what the table says, of which this is nearly every question
-        match decide(freshness, self._known(found, kid, now), now):
-            case Decision.SERVE | Decision.SERVE_AND_REFRESH | Decision.REFUSE:
-                return found  # that it is due the refresher knows by its own timer
-            case Decision.WAIT:
-                return None
+        if decide(freshness, self._known(found, kid, now), now) is _WAIT:
+            return None
+        return found  # that it is due the refresher knows by its own timer
 
     def is_live(self, now: float) -> bool:
         """Whether the keys in memory may be used at `now`."""
@@ -147,7 +145,7 @@ class KeyCache:
 
     def _known(self, found: SigningKey | Miss, kid: str | None, now: float) -> Known:
         if isinstance(found, SigningKey):
-            return Known.FOUND
+            return _FOUND
         if found is not Miss.UNKNOWN:
             return Known.REFUSED
         if kid is not None and now < self._negative.get(kid, 0.0):

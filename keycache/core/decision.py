@@ -73,18 +73,22 @@ TABLE: dict[Age, dict[Known, Decision]] = {
 def age(freshness: Freshness | None, now: float) -> Age:
     """How old a key set is at `now`. A set from the future (a clock was set back) is STALE."""
     if freshness is None:
-        return Age.ABSENT
-    if now >= freshness.stale_until:
-        return Age.DEAD
-    if now >= freshness.fresh_until or now < freshness.fetched_at - MAX_SKEW:
-        return Age.STALE
-    return Age.DUE if now >= freshness.refresh_from else Age.FRESH
+        return _ABSENT
+    fetched_at, refresh_from, fresh_until, stale_until = freshness
+    if now >= stale_until:
+        return _DEAD
+    if now >= fresh_until or now < fetched_at - MAX_SKEW:
+        return _STALE
+    return _DUE if now >= refresh_from else _FRESH
 
 
 def decide(freshness: Freshness | None, known: Known, now: float) -> Decision:
     """Look the decision up."""
     return TABLE[age(freshness, now)][known]
 
+
+# Found once: to find a member in its enumeration costs as much as all else here.
+_ABSENT, _FRESH, _DUE, _STALE, _DEAD = Age
 
 MAX_SKEW = 60.0
 """Seconds by which the clocks of two hosts may differ before a record's date is not believed."""
