@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from keycache.core.strict_json import FrozenObject, frozen_object
+from keycache.core.strict_json import FrozenObject, freeze_inside
 from keycache.core.token import Header
 from keycache.errors import Reason, TokenError
 from keycache.issuer import Issuer
@@ -34,9 +34,7 @@ class Claims(FrozenObject):
 def freeze(payload: Mapping[str, Any]) -> Claims:
     """A payload, as `strict_json` reads it, as Claims."""
     members = dict(payload)
-    for name, value in payload.items():
-        if type(value) is dict:
-            members[name] = frozen_object(value)
+    freeze_inside(members)
     return Claims(members)
 
 
@@ -116,7 +114,7 @@ def scopes(
 
 def _check_audiences(audiences: object, issuer: Issuer) -> None:
     """RFC 7519 section 4.1.3: where `aud` is no string, a list of strings of which one names us."""
-    if type(audiences) is not tuple:
+    if type(audiences) is not tuple and type(audiences) is not list:
         raise _invalid("The claim aud is neither a string nor a list of strings.")
     for audience in audiences:
         if type(audience) is not str:

@@ -8,8 +8,8 @@ Two parsers, one verdict: msgspec reads fast and keeps the last of two duplicate
 is written again, and only if that gives the very same bytes was nothing lost on the way. That is so
 for what most issuers send. Everything else is read by the standard library with every check.
 
-Arrays are read as tuples, with nothing in them that can be changed. Objects within objects can be,
-until `frozen_object`: what nobody may have signed is not worth the walk.
+What was read can be changed, until `freeze_inside`: what nobody may have signed is not worth the
+walk. The fast reader makes tuples of arrays at once, where that costs nothing.
 """
 
 import json
@@ -39,7 +39,7 @@ class FrozenObject(dict[str, Any]):
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """The JSON object in these bytes.
+    """The JSON object in these bytes. An array is a list, or a tuple with nothing but scalars.
 
     Raises ValueError for anything else, and nothing but that.
     """
@@ -52,12 +52,30 @@ def parse_object(data: bytes) -> dict[str, object]:
     return _parse_strictly(data)
 
 
-def frozen_object(members: dict[str, Any]) -> FrozenObject:
-    """An object within one that `parse_object` read, as one that cannot be changed."""
+def freeze_inside(members: dict[str, Any]) -> None:
+    """Let nothing in an object that `parse_object` read be changed any more: objects become
+    FrozenObjects, arrays tuples.
+    """
     for name, value in members.items():
-        if type(value) is dict:
-            members[name] = frozen_object(value)
+        kind = type(value)
+        if kind is dict:
+            members[name] = _frozen_object(value)
+        elif kind is list:
+            members[name] = _frozen_array(value)
+
+
+def _frozen_object(members: dict[str, Any]) -> FrozenObject:
+    freeze_inside(members)
     return FrozenObject(members)
+
+
+def _frozen_array(values: list[Any]) -> tuple[object, ...]:
+    for place, value in enumerate(values):
+        if type(value) is dict:
+            values[place] = _frozen_object(value)
+        elif type(value) is list:
+            values[place] = _frozen_array(value)
+    return tuple(values)
 
 
 def _parse_strictly(data: bytes) -> dict[str, object]:
@@ -72,7 +90,9 @@ def _parse_strictly(data: bytes) -> dict[str, object]:
         raise ValueError("nested too deeply") from None
     if type(value) is not dict:
         raise ValueError("not a JSON object")
-    return {name: _frozen(inner, MAX_DEPTH - 2) for name, inner in value.items()}
+    if "[" in text or text.count("{") > 1:
+        _check_depth(value)
+    return value
 
 
 def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
@@ -93,21 +113,22 @@ def _no_constant(text: str) -> object:
     raise ValueError(f"{text} is not JSON")
 
 
-def _frozen(value: object, room: int) -> object:
-    """What cannot be changed in the place of a value; `room` levels may be between it and the
-    innermost value.
-    """
-    if not isinstance(value, dict | list):
-        return value
-    if not room:
-        raise ValueError("nested too deeply")
-    if isinstance(value, dict):
-        return FrozenObject({name: _frozen(inner, room - 1) for name, inner in value.items()})
-    return tuple([_frozen(inner, room - 1) for inner in value])
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
 
 
 # The shapes that nearly all claims have: values, lists of values, and both within two objects, such
-# as Keycloak's resource_access. Lists are read as tuples at once.
+# as Keycloak's resource_access.
 _Values = str | int | float | bool | None
 _Flat = _Values | tuple[_Values, ...]
 _Shape = dict[str, _Flat | dict[str, _Flat | dict[str, _Flat]]]

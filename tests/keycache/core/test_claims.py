@@ -39,10 +39,8 @@ def outcome(
     payload: dict[str, Any], now: float = NOW, header_typ: str = "jwt", **policy: object
 ) -> str:
     """ "accepted" or the reason of the refusal."""
-    # Lists are tuples by then.
-    read = {name: tuple(it) if isinstance(it, list) else it for name, it in payload.items()}
     try:
-        check_claims(Header("ES256", "a", header_typ), read, issuer(**policy), now)
+        check_claims(Header("ES256", "a", header_typ), payload, issuer(**policy), now)
     except TokenError as error:
         return error.reason
     return "accepted"
@@ -140,7 +138,7 @@ def test_token_without_nbf_and_iat_has_always_been_valid() -> None:
 # aud (RFC 7519 section 4.1.3)
 
 
-@pytest.mark.parametrize("aud", ["api", ["api"], ["other", "api"], ["api", "api"]])
+@pytest.mark.parametrize("aud", ["api", ["api"], ["other", "api"], ["api", "api"], ("a", "api")])
 def test_token_that_names_us_is_accepted(aud: object) -> None:
     assert "accepted" == outcome(claims(aud=aud))
 
@@ -154,7 +152,11 @@ def test_token_that_does_not_name_us_is_for_another_audience(aud: object) -> Non
 
 
 @pytest.mark.parametrize(
-    "aud", [1, True, {}, {"api": 1}, {"api": "api"}, [["api"]], ["api", 1], ["api", None], [{}]]
+    "aud",
+    [
+        *(1, True, {}, {"api": 1}, {"api": "api"}, [["api"]], ["api", 1], ["api", None], [{}]),
+        *((1,), ("api", None)),
+    ],
 )
 def test_aud_of_another_shape_is_invalid(aud: object) -> None:
     assert Reason.INVALID_CLAIM == outcome(claims(aud=aud))

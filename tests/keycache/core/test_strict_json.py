@@ -31,7 +31,7 @@ def both_ways(text: bytes) -> list[bytes]:
 
 
 def same(value: object, read: object) -> bool:
-    """Whether `read` is this value, with tuples for its lists; 1, 1.0 and true are three values."""
+    """Whether `read` is this value, perhaps with tuples for its lists; 1, 1.0 and true differ."""
     if isinstance(value, dict):
         return (
             isinstance(read, dict)
@@ -39,7 +39,9 @@ def same(value: object, read: object) -> bool:
             and all(same(value[name], read[name]) for name in value)
         )
     if isinstance(value, list):
-        return isinstance(read, tuple) and len(value) == len(read) and all(map(same, value, read))
+        if not isinstance(read, list | tuple) or len(value) != len(read):
+            return False
+        return all(map(same, value, read))
     return repr(value) == repr(read)
 
 
