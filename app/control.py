@@ -95,6 +95,8 @@ class Control:
             self._listener.close()
             with suppress(OSError):
                 self._path.unlink()
+                if _is_default(self._path):
+                    self._path.parent.rmdir()  # unless another service listens there
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
@@ -138,9 +140,13 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
+def _is_default(path: Path) -> bool:
+    return path.parent == default_path(0).parent
+
+
 def _private_directory(path: Path) -> None:
     """Make the default directory; refuse one that somebody else has put there. Raises OSError."""
-    if path.parent != default_path(0).parent:
+    if not _is_default(path):
         return
     path.parent.mkdir(mode=0o700, exist_ok=True)
     status = path.parent.lstat()

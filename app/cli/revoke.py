@@ -93,6 +93,8 @@ def command(  # noqa: PLR0913 - one for each option
     else:
         for issuer, each in found:
             click.echo(_line(issuer, each))
+        if not found:
+            click.echo("nothing like that is revoked" if tokens else "nothing is revoked")
     sys.exit(1 if tokens and not found else 0)
 
 

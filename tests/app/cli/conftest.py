@@ -49,6 +49,7 @@ def keycache(
 
     def run(*words: str, **settings: str) -> Run:
         with monkeypatch.context() as environment:
+            environment.setenv("KEYCACHE_CONFIG", "")  # which --config sets: it ends with the run
             for name, value in {**defaults, **settings}.items():
                 environment.setenv(f"KEYCACHE_{name}", value)
             environment.setattr(sys, "argv", ["keycache", *words])

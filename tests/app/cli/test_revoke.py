@@ -52,7 +52,7 @@ def test_before_may_be_seconds_since_the_epoch(revoke: Keycache) -> None:
 
 
 def test_nothing_revoked_is_an_empty_list(revoke: Keycache) -> None:
-    assert (0, "") == revoke("--list")[:2]
+    assert (0, "nothing is revoked\n") == revoke("--list")[:2]
     assert [] == revoke("--list", "--json").json
 
 
@@ -60,8 +60,8 @@ def test_list_can_be_asked_for_one(revoke: Keycache) -> None:
     revoke("--jti", "leaked")
 
     assert 0 == revoke("--list", "--jti", "leaked").code
-    assert (1, "") == revoke("--list", "--jti", "other")[:2]
-    assert (1, "") == revoke("--list", "--sub", "leaked")[:2]
+    assert (1, "nothing like that is revoked\n") == revoke("--list", "--jti", "other")[:2]
+    assert (1, "nothing like that is revoked\n") == revoke("--list", "--sub", "leaked")[:2]
 
 
 def test_revocation_is_remembered_for_a_day_unless_told_otherwise(revoke: Keycache) -> None:
@@ -93,7 +93,7 @@ def test_words_that_make_no_sense_revoke_nothing(revoke: Keycache, words: list[s
     run = revoke(*words)
 
     assert (2, "") == (run.code, run.out)
-    assert "" == revoke("--list").out
+    assert "nothing is revoked\n" == revoke("--list").out
 
 
 def test_where_no_worker_would_look_it_is_exit_2_and_says_what_to_set(revoke: Keycache) -> None:
@@ -119,7 +119,7 @@ def test_seal_key_that_the_workers_do_not_have_is_exit_1_and_revokes_nothing(
     run = revoke("--jti", "one", SEAL_KEYS=OTHER_SEAL_KEY)
 
     assert (1, True) == (run.code, "KEYCACHE_SEAL_KEYS" in run.err)
-    assert "" == revoke("--list").out
+    assert "nothing is revoked\n" == revoke("--list").out
 
 
 def test_list_of_another_seal_key_is_exit_1_and_said_so(revoke: Keycache) -> None:

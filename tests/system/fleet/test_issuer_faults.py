@@ -60,8 +60,8 @@ def test_expiry_is_one_fetch_a_period_for_the_whole_fleet(
     pauses = [later - earlier for earlier, later in pairwise(moments)]
     say(shortest_period_seconds=min(pauses), longest_period_seconds=max(pauses))
     # Ahead of expiry, at 80 % of the TTL ± 10 %; the Redis clock decides, so with some play.
-    assert 0.8 * 0.9 * TTL - 0.2 < min(pauses)
-    assert max(pauses) < TTL + 0.2
+    assert 0.8 * 0.9 * TTL - 0.4 < min(pauses)
+    assert max(pauses) < TTL + 0.4
 
 
 def test_issuer_that_is_gone_is_served_stale_then_503_and_never_401(
@@ -131,11 +131,13 @@ def test_wrong_document_changes_nothing_that_is_held(
 def test_issuer_that_drips_is_given_up_and_nobody_waits_for_it(
     fleet: Fleet, issuer: DemoIssuer
 ) -> None:
-    eventually(lambda: fleet.ask(issuer.mint()).statuses == [200], 5)
+    token = issuer.mint()
+    eventually(lambda: fleet.ask(token).statuses == [200], 5)
+    issuer.rotate()  # or a 304, which has no body to drip, would say that the kid is nobody's
     issuer.drip(0.05)
     try:
         forged = fleet.ask(issuer.forge())
-        known = fleet.ask(issuer.mint())
+        known = fleet.ask(token)
     finally:
         issuer.heal()
     assert ([503], [200]) == (forged.statuses, known.statuses)
