@@ -7,6 +7,7 @@ import pytest
 from app.settings.headers import Identity, IdentityHeader
 from keycache.issuer import Fetch
 from keycache.rules import AUTHORIZATION, TokenSource
+from keycache.sanic import JWTAuth
 from tests.app.settings.conftest import Load, Said
 
 GENERAL = 'audience = "api"\nproxy = "http://proxy:3128"\nca_bundle = "ca.pem"\n'
@@ -104,3 +105,24 @@ def test_rule_of_a_source_nobody_could_read_is_not_reported(said: Said) -> None:
     rule = '[[rules]]\npath = "/"\nsources = ["main"]\n[[token_sources]]\nname = 7\ncookie = "c"\n'
     text = f'trusted_proxies = "::1"\n{GENERAL}{ISSUER}{rule}'
     assert ["k.toml:11"] == [problem.split(": ")[0] for problem in said(text)]
+
+
+def test_jwtauth_of_somebody_s_own_application_takes_its_rules_from_the_file(load: Load) -> None:
+    settings = load(
+        'trusted_proxies = ["127.0.0.1"]\n'
+        + GENERAL
+        + ISSUER
+        + '[[rules]]\npath = "/orders/*"\nscopes = ["orders"]\n'
+    )
+    table = settings.rules()
+    assert table is not None
+    auth = JWTAuth(
+        issuer=settings.issuers(),
+        options=settings.options(),
+        sources=settings.token_sources(),
+        rules=table.rules,
+        resource=settings.resource,
+    )
+    rule = auth.rules.choose("GET", "/orders/7")
+    assert rule is not None
+    assert ("orders",) == rule.requirement.scopes
