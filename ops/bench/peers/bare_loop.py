@@ -11,10 +11,11 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import socket
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import httptools
@@ -94,9 +95,16 @@ def _check(jwk: dict[str, Any]) -> Check:
     return check
 
 
-async def serve(listener: socket.socket, found: dict[str, Check]) -> None:
-    """Until the process ends."""
+async def serve(listener: socket.socket, found: dict[str, Check], children: Sequence[int]) -> None:
+    """Until SIGTERM, which the children get as well."""
+
+    def end() -> None:
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        os._exit(0)
+
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, end)
     server = await loop.create_server(lambda: Answering(found), sock=listener)
     await server.serve_forever()
 
@@ -104,7 +112,11 @@ async def serve(listener: socket.socket, found: dict[str, Check]) -> None:
 if __name__ == "__main__":
     keys = checks(sys.argv[2]) if len(sys.argv) > 2 else {}
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=128)
+    forked: list[int] = []
     for _ in range(WORKERS - 1):
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
+            forked = []
             break
-    uvloop.run(serve(listener, keys))
+        forked.append(child)
+    uvloop.run(serve(listener, keys, forked))
