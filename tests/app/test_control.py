@@ -148,7 +148,7 @@ def test_default_directory_that_is_not_ours_alone_is_refused(
     Control(default_path(9000)).close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN here: only root can give a directory away")
 def test_default_directory_of_somebody_else_is_refused(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
