@@ -22,7 +22,7 @@ from keycache.events import Observer, Path, Rejected, Staged, Tier, Unverifiable
 from keycache.interfaces import Clock
 from keycache.issuer import Issuer
 from keycache.revocations import Revocations
-from keycache.token_cache import TokenCache, token_digest
+from keycache.token_cache import Accepted, TokenCache, token_digest
 
 MEASURED = 64
 """Of so many verifications that needed a key, one has its stages measured."""
@@ -76,27 +76,38 @@ class Authenticator:
     async def authenticate(self, text: str) -> Claims:
         """The claims of this token. Raises TokenError, or UnavailableError when nobody can know."""
         found = self._decide(text)
-        return await self._ask(found) if isinstance(found, _Asking) else found
+        accepted = await self._ask(found) if isinstance(found, _Asking) else found
+        return accepted.claims
 
-    def known(self, text: str) -> Claims | None:
-        """What `authenticate` says, when it need not wait; None, and nothing has happened, when it
-        must. Raises TokenError, and UnavailableError where waiting would be of no use.
+    def known(self, text: str) -> Accepted | None:
+        """The token whose claims `authenticate` returns, when that need not wait; None, and nothing
+        has happened, when it must. Raises TokenError, and UnavailableError where waiting would be
+        of no use.
         """
         found = self._decide(text)
         return None if isinstance(found, _Asking) else found
 
-    def _decide(self, text: str) -> Claims | _Asking:
-        """The claims, or, when only waiting can tell, what is to be asked. Raises TokenError, and
+    def still(self, accepted: Accepted) -> bool:
+        """Whether `known` would find this token, which it found in the token cache before, there
+        again: it has then been presented once more. Where not, nothing has happened.
+        """
+        started = perf_counter()
+        if not self._tokens.still(accepted, self._clock.now()):
+            return False
+        self._count_cached(accepted, started)
+        return True
+
+    def _decide(self, text: str) -> Accepted | _Asking:
+        """The token, or, when only waiting can tell, what is to be asked. Raises TokenError, and
         UnavailableError where waiting would be of no use.
         """
         started = perf_counter()
         now = self._clock.now()
         digest = token_digest(text) if self._tokens.size else b""
-        entry = self._tokens.get(digest, now)
-        if entry is not None:
-            seconds = perf_counter() - started
-            self._observer(Verified(entry.cache.name, _CACHED, seconds, _TOKEN_CACHE))
-            return entry.claims
+        accepted = self._tokens.get(digest, now)
+        if accepted is not None:
+            self._count_cached(accepted, started)
+            return accepted
         try:
             token = parse_token(text, self._token_bytes, self._kid_chars)
             issuer, cache, revocations = self._trust(token)
@@ -128,7 +139,11 @@ class Authenticator:
             self._observer(Unverifiable(issuer.name, _MEMORY, seconds, tier))
             raise
 
-    async def _ask(self, asking: _Asking) -> Claims:
+    def _count_cached(self, accepted: Accepted, started: float) -> None:
+        seconds = perf_counter() - started
+        self._observer(Verified(accepted.cache.name, _CACHED, seconds, _TOKEN_CACHE))
+
+    async def _ask(self, asking: _Asking) -> Accepted:
         """Wait for the key. Raises TokenError, UnavailableError."""
         name, started, cache = asking.issuer.name, asking.started, asking.cache
         tier = None
@@ -148,8 +163,8 @@ class Authenticator:
 
     def _verify(
         self, asking: _Asking, key: SigningKey, now: float, path: Path, tier: Tier
-    ) -> Claims:
-        """The claims of a token, with the key that was found for it. Raises TokenError, and
+    ) -> Accepted:
+        """Verify a token with the key that was found for it. Raises TokenError, and
         UnavailableError when it cannot be known whether the token is revoked.
         """
         if self._unmeasured:
@@ -159,10 +174,10 @@ class Authenticator:
             verdict = self._measured(asking, key, now)
         if asking.revocations is not None:
             verdict = asking.revocations.judge(verdict, now)
-        self._tokens.put(asking.digest, verdict, key, asking.cache)
+        accepted = self._tokens.put(asking.digest, verdict, key, asking.cache)
         seconds = perf_counter() - asking.started
         self._observer(Verified(asking.issuer.name, path, seconds, tier))
-        return verdict.claims
+        return accepted
 
     def _measured(self, asking: _Asking, key: SigningKey, now: float) -> Verdict:
         """`verify`, with its stages measured."""

@@ -105,7 +105,8 @@ class KeyCache:
         if self.held is not None:
             freshness = self.held.freshness
             found = self.held.key_set.select(kid, alg)
-        if decide(freshness, self._known(found, kid, now), now) is _WAIT:
+        known = _FOUND if isinstance(found, SigningKey) else self._known(found, kid, now)
+        if decide(freshness, known, now) is _WAIT:
             return None
         return found  # that it is due the refresher knows by its own timer
 
@@ -143,9 +144,7 @@ class KeyCache:
         """How old the keys in memory are."""
         return age(self.held.freshness if self.held else None, now)
 
-    def _known(self, found: SigningKey | Miss, kid: str | None, now: float) -> Known:
-        if isinstance(found, SigningKey):
-            return _FOUND
+    def _known(self, found: Miss, kid: str | None, now: float) -> Known:
         if found is not Miss.UNKNOWN:
             return Known.REFUSED
         if kid is not None and now < self._negative.get(kid, 0.0):

@@ -3,10 +3,18 @@
 The rule is chosen by method and path, the token is found where the rule looks for it, verified by
 the authenticator, and held against what the rule asks. Nothing here awaits but the authenticator,
 and that only for a key that is not known.
+
+Most requests carry a token that came before, to be judged by the same rule. So the header fields of
+tokens that were found in the token cache are remembered, a bounded number of them, with what came
+of them: to look one up costs a third of reading the token, its digest and the look-up of that. The
+token cache is asked each time whether it still stands (`Authenticator.still`). Nobody can fill this
+memory but with good tokens that are sent again; it holds them as they were sent, and so does a
+worker's memory for every request that it is about to answer.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -14,6 +22,7 @@ import msgspec
 from keycache.core.claims import Claims
 from keycache.errors import Reason, TokenError
 from keycache.rules import Access, Rule, RuleTable, TokenSource
+from keycache.token_cache import NEVER, Accepted
 
 
 class Sent(Protocol):
@@ -56,17 +65,30 @@ class Authenticates(Protocol):
     async def authenticate(self, text: str, /) -> Claims:
         """The claims of this token. Raises TokenError or UnavailableError."""
 
-    def known(self, text: str, /) -> Claims | None:
-        """The same without waiting; None when that cannot be. Raises TokenError or
+    def known(self, text: str, /) -> Accepted | None:
+        """The token, without waiting; None when that cannot be. Raises TokenError or
         UnavailableError.
         """
 
+    def still(self, accepted: Accepted, /) -> bool:
+        """Whether a token that was known before still is."""
+
+
+class _Seen(msgspec.Struct, frozen=True, gc=False):
+    """A header field that was seen: the token in it, and who was let in by it."""
+
+    accepted: Accepted
+    admitted: Admitted
+
 
 REMEMBERED = 1024
-"""Methods and paths whose rule is remembered; a web framework's router remembers as many."""
+"""Methods and paths whose rule is remembered, and header fields with what came of them; a web
+framework's router remembers as many."""
 
 # Looking up a member of an enumeration costs more than all else that is done with it here.
 _ANONYMOUS, _REQUIRED = Access.ANONYMOUS, Access.REQUIRED
+
+_NOBODY: Mapping[str, Claims] = MappingProxyType({})
 
 
 class Guard:
@@ -76,6 +98,9 @@ class Guard:
         self.rules = rules
         self._choose = lru_cache(REMEMBERED)(rules.choose)
         self._authenticator = authenticator
+        # By header field and rule, where a token can only be in that field.
+        self._seen: dict[tuple[str, int], _Seen] = {}
+        self._field = rules.sources[0].header if len(rules.sources) == 1 else ""
 
     async def admit(self, sent: Sent) -> Admitted:
         """Judge a request by the rule that its method and path choose.
@@ -91,12 +116,7 @@ class Guard:
         required; for more than one, where one will do. Raises UnavailableError.
         """
         tokens = self._tokens(rule, sent)
-        found = []
-        for token in tokens:
-            claims = self._authenticator.known(token)
-            if claims is None:
-                claims = await self._authenticator.authenticate(token)
-            found.append(claims)
+        found = [await self._authenticator.authenticate(token) for token in tokens]
         return self._judge(rule, found)
 
     def known(self, sent: Sent) -> Admitted | None:
@@ -111,11 +131,23 @@ class Guard:
         """
         if rule.requirement.all_issuers:
             return None
+        fields = sent.header(self._field) if self._field else ()
+        place = (fields[0], id(rule)) if len(fields) == 1 else None
+        seen = self._seen.get(place) if place else None
+        if seen is not None and self._authenticator.still(seen.accepted):
+            return seen.admitted
         tokens = self._tokens(rule, sent)
         if not tokens:
-            return Admitted(None, None, {}, rule)
-        claims = self._authenticator.known(tokens[0])
-        return None if claims is None else self._judge_one(rule, claims)
+            return Admitted(None, None, _NOBODY, rule)
+        accepted = self._authenticator.known(tokens[0])
+        if accepted is None:
+            return None
+        admitted = self._judge_one(rule, accepted.claims)
+        if place and accepted.found != NEVER:
+            if len(self._seen) >= REMEMBERED:
+                self._seen.clear()
+            self._seen[place] = _Seen(accepted, admitted)
+        return admitted
 
     def _rule(self, sent: Sent) -> Rule:
         rule = self._choose(sent.method, sent.path)
@@ -141,7 +173,7 @@ class Guard:
     def _judge(self, rule: Rule, found: Sequence[Claims]) -> Admitted:
         """Hold the claims of good tokens against the rule. Raises TokenError."""
         if not found:
-            return Admitted(None, None, {}, rule)
+            return Admitted(None, None, _NOBODY, rule)
         if rule.requirement.all_issuers:
             return self._judge_all(rule, found)
         return self._judge_one(rule, found[0])
@@ -150,7 +182,7 @@ class Guard:
         issuer = self.rules.issuers[claims["iss"]]
         if not rule.requirement.is_empty:
             rule.requirement.check(claims, issuer)
-        return Admitted(claims, issuer.name, {issuer.name: claims}, rule)
+        return Admitted(claims, issuer.name, MappingProxyType({issuer.name: claims}), rule)
 
     def _judge_all(self, rule: Rule, found: Sequence[Claims]) -> Admitted:
         """The same where tokens of several issuers must be sent, one of each and no others."""
@@ -169,7 +201,7 @@ class Guard:
             raise TokenError(Reason.NO_TOKEN, "A token of another issuer is needed as well.")
         first = by_name[wanted[0]]
         rule.requirement.check(first, self.rules.issuers[first["iss"]])
-        return Admitted(first, wanted[0], by_name, rule)
+        return Admitted(first, wanted[0], MappingProxyType(by_name), rule)
 
 
 def read_tokens(sources: Sequence[TokenSource], sent: Sent) -> list[str]:

@@ -3,8 +3,11 @@
 It memoises a pure function, so it never changes an answer: an entry is the digest of the exact
 token, the key object and the issuer's cache; `exp` and `nbf` are compared at every hit, and the
 entry is dropped in the moment its key leaves the set or the token is revoked. Only good tokens are
-kept, so a stranger cannot fill it. The token itself is not kept: what leaks from this memory cannot
-be replayed.
+kept, so a stranger cannot fill it. The token itself is not kept here.
+
+Who keeps what was found may ask whether it would still be found (`still`), which costs no digest:
+whenever tokens are dropped a new generation begins, and only what was found in the current one is
+still there.
 """
 
 from collections import OrderedDict
@@ -18,15 +21,25 @@ from keycache.core.claims import Claims
 from keycache.core.keys import KeySet, SigningKey
 from keycache.core.verifier import Verdict
 
+NEVER = -1
 
-class Entry(msgspec.Struct, frozen=True):
-    """A verified token: its claims, when they hold, and the key they hang on."""
+
+class Accepted(msgspec.Struct):
+    """A verified token: its claims, when they hold, and the key they hang on.
+
+    found: the generation of the token cache in which it was found there last, or NEVER.
+    """
 
     claims: Claims
     starts: float
     ends: float
     key: SigningKey
     cache: KeyCache
+    found: int = NEVER
+
+    def holds(self, now: float) -> bool:
+        """Whether its times and its issuer's keys allow it at `now` (seconds since the epoch)."""
+        return self.starts <= now < self.ends and self.cache.is_live(now)
 
 
 class TokenCache:
@@ -35,26 +48,33 @@ class TokenCache:
     def __init__(self, size: int) -> None:
         self.size = size
         # Ordered: in a dict, the entry put first is found behind all that were deleted before it.
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, Accepted] = OrderedDict()
+        self._generation = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, digest: bytes, now: float) -> Entry | None:
-        """The entry of this `token_digest`, if it holds at `now` (seconds since the epoch)."""
-        entry = self._entries.get(digest)
-        if entry is None or not entry.starts <= now < entry.ends or not entry.cache.is_live(now):
+    def get(self, digest: bytes, now: float) -> Accepted | None:
+        """The token of this `token_digest`, if it holds at `now` (seconds since the epoch)."""
+        found = self._entries.get(digest)
+        if found is None or not found.holds(now):
             return None
-        return entry
+        found.found = self._generation
+        return found
 
-    def put(self, digest: bytes, verdict: Verdict, key: SigningKey, cache: KeyCache) -> None:
+    def still(self, accepted: Accepted, now: float) -> bool:
+        """Whether a token that was found here is still there, or has only made room, and holds."""
+        return accepted.found == self._generation and accepted.holds(now)
+
+    def put(self, digest: bytes, verdict: Verdict, key: SigningKey, cache: KeyCache) -> Accepted:
         """Remember the token of this digest, verified just now with a key of `cache`."""
-        if not self.size:
-            return
-        if len(self._entries) >= self.size:
-            self._entries.popitem(last=False)
         validity = verdict.validity
-        self._entries[digest] = Entry(verdict.claims, validity.starts, validity.ends, key, cache)
+        accepted = Accepted(verdict.claims, validity.starts, validity.ends, key, cache)
+        if self.size:
+            if len(self._entries) >= self.size:
+                self._entries.popitem(last=False)
+            self._entries[digest] = accepted
+        return accepted
 
     def keep_only(self, cache: KeyCache, key_set: KeySet) -> None:
         """Drop every token of `cache` whose key is not in `key_set` (the same object)."""
@@ -65,7 +85,8 @@ class TokenCache:
         """Drop every token of `cache` with such claims."""
         self._drop(lambda entry: entry.cache is cache and revoked(entry.claims))
 
-    def _drop(self, ends: Callable[[Entry], bool]) -> None:
+    def _drop(self, ends: Callable[[Accepted], bool]) -> None:
+        self._generation += 1
         for digest in [digest for digest, entry in self._entries.items() if ends(entry)]:
             del self._entries[digest]
 

@@ -22,11 +22,16 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 
 from app.web.forward_auth import Answer, ForwardAuth
 from app.web.original import is_trusted
-from app.web.question import parse
+from app.web.question import Question, parse
 
 logger = logging.getLogger("keycache.web")
 
 MADE_FOR = "25.12"
+
+REMEMBERED = 1024
+"""Requests, to the last byte, of which it is remembered how they are read: of each kind of peer,
+those with a good token that came before. A client that asks the same again sends the same again.
+"""
 
 
 def fast_protocol(forward: ForwardAuth, version: str = sanic_version) -> type[HttpProtocol] | None:
@@ -36,19 +41,20 @@ def fast_protocol(forward: ForwardAuth, version: str = sanic_version) -> type[Ht
     if not version.startswith(f"{MADE_FOR}."):
         logger.warning("FAST_VERIFY is off: it knows Sanic %s, and this is %s", MADE_FOR, version)
         return None
+    desks = {trusted: _Desk(forward, trusted=trusted) for trusted in (True, False)}
 
     class FastVerify(HttpProtocol):
         """See the head of this file."""
 
-        __slots__ = ("_trusted",)
+        __slots__ = ("_desk",)
 
         def connection_made(self, transport: object) -> None:
             super().connection_made(transport)  # type: ignore[no-untyped-call] # Sanic's
             peer = self.conn_info.client_ip if self.conn_info else None
-            self._trusted = is_trusted(peer, forward.proxies)
+            self._desk = desks[is_trusted(peer, forward.proxies)]
 
         def data_received(self, data: bytes) -> None:
-            answer = self._answer(data) if self._waits_for_a_request() else b""
+            answer = self._desk.answer(data) if self._waits_for_a_request() else b""
             if not answer or self.transport is None:
                 super().data_received(data)
                 return
@@ -70,26 +76,42 @@ def fast_protocol(forward: ForwardAuth, version: str = sanic_version) -> type[Ht
                 and not self.access_log
             )
 
-        def _answer(self, data: bytes) -> bytes:
-            """The answer, nothing where it is Sanic's to give."""
-            try:
-                question = parse(data, Http.HEADER_MAX_SIZE, trusted=self._trusted)
-                answer = forward.decide(question) if question else None
-                return (answer.wire or _written(answer)) if answer else b""
-            except Exception:  # noqa: BLE001 - a bug; Sanic will meet it too, answer 500 and log it
-                return b""
-
     return FastVerify
+
+
+class _Desk:
+    """Answers the peers that are trusted proxies, or those that are not."""
+
+    def __init__(self, forward: ForwardAuth, *, trusted: bool) -> None:
+        self._forward = forward
+        self._trusted = trusted
+        self._read: dict[bytes, Question] = {}
+
+    def answer(self, data: bytes) -> bytes:
+        """The answer, nothing where it is Sanic's to give."""
+        try:
+            known = self._read.get(data)
+            question = known or parse(data, Http.HEADER_MAX_SIZE, trusted=self._trusted)
+            answer = self._forward.decide(question) if question else None
+            if question is None or answer is None:
+                return b""
+            if known is None and answer.wire:  # a good one, to a token that came before
+                self._remember(data, question)
+            return answer.wire or _written(answer)
+        except Exception:  # noqa: BLE001 - a bug; Sanic will meet it too, answer 500 and log it
+            return b""
+
+    def _remember(self, data: bytes, question: Question) -> None:
+        if len(self._read) >= REMEMBERED:
+            self._read.clear()
+        self._read[data] = question
 
 
 def _written(answer: Answer) -> bytes:
     """The bytes of an answer, as `Http.http1_response_header` writes them."""
-    fields = {
-        **answer.headers,
-        "content-length": str(len(answer.body)),
-        "connection": "keep-alive",
-        "content-type": answer.content_type,
-    }
-    lines = [(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()]
-    answer.wire = format_http1_response(answer.status, lines) + answer.body
+    lines = [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
+    lines.append(f"content-length: {len(answer.body)}\r\nconnection: keep-alive\r\n")
+    lines.append(f"content-type: {answer.content_type}\r\n\r\n")
+    status_line = format_http1_response(answer.status, ()).removesuffix(b"\r\n")
+    answer.wire = status_line + "".join(lines).encode("ascii") + answer.body
     return answer.wire

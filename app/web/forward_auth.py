@@ -3,16 +3,16 @@
     question → the request it asks about → rule → token → claims → identity → answer
                    (where there are rules)   └─────── refused, and why ─────────┘
 
-`decide` never awaits. Where only waiting for a key can tell, it has no answer, and nothing has
+An answer is kept for as long as the claims that it is about are, as their note. `decide` never
+awaits. Where only waiting for a key can tell, it has no answer, and nothing has
 happened; `answer` then waits.
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
-from typing import NamedTuple
 
+import msgspec
 from sanic import HTTPResponse
 
 from app.settings.headers import IDENTITY_HEADERS, IdentityHeader
@@ -20,7 +20,7 @@ from app.web.identity import identity
 from app.web.internal_token import InternalTokens
 from app.web.original import Network, original
 from app.web.question import Question
-from keycache.core.claims import Claims, scopes
+from keycache.core.claims import scopes
 from keycache.errors import ConfigurationError, Reason, TokenError, UnavailableError
 from keycache.guard import Admitted, Authenticates, Guard
 from keycache.rules import Rule, RuleTable
@@ -32,9 +32,6 @@ ABOUT_NOTHING = Rule(path="/**")
 """The rule where some are, and a proxy does not say what it asks about. What is wrong with a token
 comes first: so its health check, which has none, sees by the 401 that we are there.
 """
-
-KEPT = 4096
-"""Answers that are kept for tokens that come again: a few MiB."""
 
 Refusal = TokenError | UnavailableError
 
@@ -58,10 +55,12 @@ class Answer:
         return HTTPResponse(self.body, self.status, dict(self.headers), self.content_type)
 
 
-class _Kept(NamedTuple):
-    """The answer for these claims (this very object), and until when: seconds since the epoch."""
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """The answer that this ForwardAuth gave for some claims, of which it is the note, and until
+    when it may: seconds since the epoch.
+    """
 
-    claims: Claims
+    by: "ForwardAuth"
     answer: Answer
     until: float
 
@@ -96,11 +95,9 @@ class ForwardAuth:
         self.proxies = proxies
         self._table = table
         self._refuse = refuse
-        self._headers = headers
+        self._identity = identity(headers)
         self._internal = internal
         self._clock = clock
-        # Ordered: in a dict, the first is found behind all that were deleted before it.
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     def open(self, authenticator: Authenticates) -> None:
         """Decide with this authenticator from now on."""
@@ -147,11 +144,9 @@ class ForwardAuth:
         if claims is None:
             return self._good({}, (), "")
         now = self._clock() if self._internal else 0.0
-        kept = self._kept.get(id(claims))
-        if kept is not None and kept.claims is claims and now < kept.until:
+        kept = getattr(claims, "note", None)
+        if type(kept) is _Kept and kept.by is self and now < kept.until:
             return kept.answer
-        if kept is None and len(self._kept) >= KEPT:
-            self._kept.popitem(last=False)
         issuer = self._table.issuers[claims["iss"]]
         granted = scopes(claims, issuer.scope_paths)
         token, until = "", inf
@@ -160,11 +155,11 @@ class ForwardAuth:
             token, expires = self._internal[1].mint(claims, granted, ends, now)
             until = now + (expires - now) / 2  # what is handed out is good for a while yet
         answer = self._good(claims, granted, token)
-        self._kept[id(claims)] = _Kept(claims, answer, until)
+        claims.note = _Kept(self, answer, until)
         return answer
 
-    def _good(self, claims: Mapping[str, object], granted: Iterable[str], token: str) -> Answer:
-        headers = identity(self._headers, claims, granted)
+    def _good(self, claims: Mapping[str, object], granted: Collection[str], token: str) -> Answer:
+        headers = self._identity(claims, granted)
         if self._internal is not None:
             headers[self._internal[0]] = token
         headers["Cache-Control"] = "no-store"

@@ -5,9 +5,8 @@ overwrites what a client may have sent under these names.
 """
 
 import json
-import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import assert_never
 from urllib.parse import quote
 
@@ -15,30 +14,50 @@ from app.settings.headers import Identity, IdentityHeader
 from keycache.predicates import ClaimPath, look_up
 
 _SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
-_IS_SAFE = re.compile(r"[!-$&-~]*").fullmatch
+
+
+Says = Callable[[Mapping[str, object], Collection[str]], str]
+"""(claims, scopes that they grant) → the value of a header field."""
 
 
 def identity(
-    headers: Iterable[IdentityHeader], claims: Mapping[str, object], scopes: Iterable[str]
-) -> dict[str, str]:
-    """These header fields for a token of these claims, which grant these scopes."""
-    return {header.name: _said(header.says, claims, scopes) for header in headers}
+    headers: Iterable[IdentityHeader],
+) -> Callable[[Mapping[str, object], Collection[str]], dict[str, str]]:
+    """What makes these header fields for a token of such claims, which grant such scopes."""
+    fields = [(header.name, _said(header.says)) for header in headers]
+
+    def made(claims: Mapping[str, object], scopes: Collection[str]) -> dict[str, str]:
+        return {name: said(claims, scopes) for name, said in fields}
+
+    return made
 
 
-def _said(says: Identity | ClaimPath, claims: Mapping[str, object], scopes: Iterable[str]) -> str:
+def _said(says: Identity | ClaimPath) -> Says:
     match says:
         case Identity.SUBJECT:
-            return header_safe(claims.get("sub"))
+            return lambda claims, _: header_safe(claims.get("sub"))
         case Identity.ISSUER:
-            return header_safe(claims.get("iss"))
+            return lambda claims, _: header_safe(claims.get("iss"))
         case Identity.SCOPES:
-            return " ".join(sorted(map(header_safe, scopes)))
+            return _scopes
         case Identity.PAYLOAD:
-            return urlsafe_b64encode(_json(claims).encode()).rstrip(b"=").decode() if claims else ""
+            return _payload
         case tuple():
-            return header_safe(look_up(claims, says))
+            return lambda claims, _: header_safe(look_up(claims, says))
         case _:
             assert_never(says)
+
+
+def _scopes(_: Mapping[str, object], scopes: Collection[str]) -> str:
+    text = " ".join(sorted(scopes))
+    # Most often none of them needs any care, which is seen at once.
+    if _is_visible(text) and text.count(" ") < max(1, len(scopes)):
+        return text
+    return " ".join(sorted(map(header_safe, scopes)))
+
+
+def _payload(claims: Mapping[str, object], _: Collection[str]) -> str:
+    return urlsafe_b64encode(_json(claims).encode()).rstrip(b"=").decode() if claims else ""
 
 
 def header_safe(value: object) -> str:
@@ -50,13 +69,20 @@ def header_safe(value: object) -> str:
     """
     match value:
         case str():
-            return value if _IS_SAFE(value) else quote(value, safe=_SAFE, errors="replace")
+            if _is_visible(value) and " " not in value:
+                return value
+            return quote(value, safe=_SAFE, errors="replace")
         case None:
             return ""
         case list() | tuple() if all(isinstance(item, str) for item in value):
             return " ".join(map(header_safe, value))
         case _:
             return header_safe(_json(value))
+
+
+def _is_visible(text: str) -> bool:
+    """Whether all of it is visible ASCII or spaces, and nothing is `%`."""
+    return text.isascii() and text.isprintable() and "%" not in text
 
 
 def _json(value: object) -> str:

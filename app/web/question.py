@@ -100,13 +100,15 @@ def _fields(lines: Sequence[str]) -> dict[str, list[str]] | None:
         if not colon:
             return None
         fields.setdefault(name.lower(), []).append(value.lstrip())
-    if not _MORE_THAN_A_HEAD.isdisjoint(fields):
-        return None
-    if fields.get("content-length", _NO_BODY) != _NO_BODY:
-        return None
-    if any(value.lower() != "keep-alive" for value in fields.get("connection", ())):
-        return None
-    return fields
+    if _SPECIAL.isdisjoint(fields):
+        return fields
+    plain = (
+        _MORE_THAN_A_HEAD.isdisjoint(fields)
+        and fields.get("content-length", _NO_BODY) == _NO_BODY
+        and all(value.lower() == "keep-alive" for value in fields.get("connection", ()))
+    )
+    return fields if plain else None
 
 
+_SPECIAL = _MORE_THAN_A_HEAD | {"content-length", "connection"}
 _NO_BODY = ["0"]  # as Envoy has it

@@ -1,6 +1,7 @@
 """One worker: both applications in one event loop, until SIGTERM or the supervisor's end."""
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import signal
@@ -81,6 +82,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
         await start(api, job.public, fast_protocol(forward) if settings.fast_verify else None),
         await start(make_admin(lambda: auth.runtime, service_stops.is_set), job.admin),
     ]
+    gc.freeze()  # what is here now is here to stay: no collection need walk through it
     ready()
     await stop.wait()
     # The admin application first: its stop listeners need nothing, the other's close the runtime.

@@ -26,16 +26,20 @@ class Claims(FrozenObject):
     It is handed to every request that carries the same token, so a handler that wrote into it would
     write into other requests. `dict(claims)` is a copy that may be changed at its top level; lists
     have become tuples.
+
+    note: for an application that makes the same of the same claims each time: what it has made, to
+        be found again with them for as long as they are kept. No claim, and not there at first.
     """
 
-    __slots__ = ()
+    __slots__ = ("note",)
+
+    note: object
 
 
-def freeze(payload: Mapping[str, Any]) -> Claims:
-    """A payload, as `strict_json` reads it, as Claims."""
-    members = dict(payload)
-    freeze_inside(members)
-    return Claims(members)
+def freeze(payload: dict[str, Any]) -> Claims:
+    """A payload, as `strict_json` reads it, as Claims; what it holds is frozen where it is."""
+    freeze_inside(payload)
+    return Claims(payload)
 
 
 class Validity(msgspec.Struct, frozen=True, gc=False):

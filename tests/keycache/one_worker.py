@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from keycache.adapters.memory_store import MemoryRevocations
 from keycache.authenticator import Authenticator, Trusted
@@ -15,10 +15,12 @@ from keycache.core.jwks import parse_jwks
 from keycache.core.record import Record
 from keycache.core.revocation import Kind
 from keycache.errors import StoreError, TokenError, UnavailableError
-from keycache.events import Event, Tier, ignore
+from keycache.events import Event, Path, Tier, Verified, ignore
+from keycache.guard import Guard
 from keycache.interfaces import Loaded
 from keycache.issuer import Issuer, KeySource
 from keycache.revocations import RevocationPolicy, Revocations
+from keycache.rules import Rule, RuleTable
 from keycache.token_cache import TokenCache
 from tests.keycache.core.forge import NOW
 
@@ -31,6 +33,23 @@ class SetClock:
 
     def now(self) -> float:
         return self.time
+
+
+class Sent(NamedTuple):
+    """A request with this bearer token."""
+
+    token: str
+    method: str = "GET"
+    path: str = "/"
+
+    def header(self, name: str) -> Sequence[str]:
+        return (f"Bearer {self.token}",) if name == "authorization" else ()
+
+    def cookie(self, name: str) -> Sequence[str]:
+        return ()
+
+
+ANY = Rule(path="/**")
 
 
 class SometimesDown(MemoryRevocations):
@@ -105,6 +124,8 @@ class Worker:
             kid_chars=128,
         )
 
+        self.guard = Guard(RuleTable((), issuers=issuers), self.authenticator)
+
     def publish(self, issuer: str, jwks: Sequence[Mapping[str, Any]]) -> None:
         """The issuer has these keys from now on, fetched at the clock's time."""
         document = json.dumps({"keys": list(jwks)}).encode()
@@ -139,6 +160,24 @@ class Worker:
             return error.reason
         except UnavailableError:
             return "unavailable"
+
+    def let_in(self, text: str) -> Claims | str | None:
+        """The same for a request with this token in its header, as a guard decides that must not
+        wait; None when it would have to.
+        """
+        self.events.clear()
+        try:
+            admitted = self.guard.known_by(ANY, Sent(text))
+        except TokenError as error:
+            return error.reason
+        except UnavailableError:
+            return "unavailable"
+        return admitted.claims if admitted else None
+
+    @property
+    def found_it(self) -> bool:
+        """Whether the last token was found in the token cache."""
+        return any(type(event) is Verified and event.path is Path.CACHED for event in self.events)
 
     def close(self) -> None:
         """Close the event loop."""

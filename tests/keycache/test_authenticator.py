@@ -188,8 +188,10 @@ async def test_known_token_is_decided_without_a_coroutine_as_with_one() -> None:
     for each in (door, twin):
         each.publish(forge.jwk("ES256"))
     good, bad = token(), token(aud="somebody else")
-    claims = [door.authenticator.known(good), door.authenticator.known(good)]
-    assert [at_once(twin.authenticator.authenticate(good)) for _ in range(2)] == claims
+    first, again = door.authenticator.known(good), door.authenticator.known(good)
+    assert first
+    assert first is again
+    assert [at_once(twin.authenticator.authenticate(good)) for _ in range(2)] == [first.claims] * 2
     with pytest.raises(TokenError) as refused:
         door.authenticator.known(bad)
     assert (Reason.WRONG_AUDIENCE, twin.verdict(bad)) == (refused.value.reason,) * 2

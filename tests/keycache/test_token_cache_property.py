@@ -16,7 +16,6 @@ from hypothesis.stateful import (
 from keycache.core.freshness import Lifetimes
 from keycache.core.revocation import Kind
 from keycache.errors import Reason
-from keycache.events import Path, Verified
 from tests.keycache.core.forge import ABSENT, NOW, claims, issuer, jwk, token
 from tests.keycache.one_worker import Worker
 
@@ -53,7 +52,8 @@ TOKENS = [tokens(iss, alg) for iss in ISSUERS for alg in ALGORITHMS]
 class History(RuleBasedStateMachine):
     """The same things happen to three workers, which differ in the size of the token cache."""
 
-    hits = 0
+    hits = 0  # tokens that were found in the token cache, and
+    seen = 0  # header fields of which a guard remembered what came of them
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,15 +106,18 @@ class History(RuleBasedStateMachine):
 
     @rule(several=st.sampled_from(TOKENS))
     def verify(self, several: list[str]) -> None:
-        """Ask all three; two of them twice, since the second answer may be a remembered one."""
+        """Ask all three; two of them twice, since the second answer may be a remembered one. And
+        ask their guards, which remember header fields.
+        """
         for text in several:
             expected = self.plain.decide(text)
             for worker in (self.remembering, self.forgetful) * 2:
                 assert expected == worker.decide(text)
-                History.hits += any(
-                    isinstance(event, Verified) and event.path is Path.CACHED
-                    for event in worker.events
-                )
+                History.hits += worker.found_it
+            for worker in (*self.all, *self.all):
+                seen = dict(worker.guard._seen)
+                assert worker.let_in(text) in (expected, None)
+                History.seen += worker.found_it and seen == worker.guard._seen
 
     def teardown(self) -> None:
         for worker in self.all:
@@ -122,13 +125,14 @@ class History(RuleBasedStateMachine):
 
 
 def test_token_cache_never_changes_an_answer() -> None:
-    History.hits = 0
+    History.hits = History.seen = 0
 
     run_state_machine_as_test(
         History, settings=settings(max_examples=80, stateful_step_count=20, deadline=None)
     )
 
     assert History.hits > 100, "the histories hardly met the token cache"
+    assert History.seen > 100, "the histories hardly met what the guards remember"
 
 
 def test_history_has_answers_of_every_kind() -> None:

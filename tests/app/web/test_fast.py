@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from sanic import HTTPResponse, Request, Sanic, text
 
+from app.web import fast
 from app.web.api import add_verify
 from app.web.fast import fast_protocol
 from app.web.forward_auth import Answer, ForwardAuth
@@ -17,6 +18,7 @@ from app.web.server import Application, Server, application, drain, start
 from keycache.core.claims import Claims
 from keycache.errors import Reason, TokenError
 from keycache.rules import RuleTable
+from keycache.token_cache import Accepted
 from tests.keycache.core import forge
 
 GOOD = b"GET /verify HTTP/1.1\r\nAuthorization: Bearer good\r\n\r\n"
@@ -28,18 +30,28 @@ _numbers = count()
 
 
 class Authenticator:
-    """Knows a good token, and has to wait for a slow one. `broken`: it has a bug."""
+    """Knows a good token, and has to wait for a slow one. `broken`: it has a bug. `revoked`: the
+    good one is good no more.
+    """
 
     def __init__(self) -> None:
         self.may_go_on = asyncio.Event()
         self.broken = False
+        self.revoked = False
+        self._accepted: dict[str, Accepted] = {}
 
-    def known(self, text: str, /) -> Claims | None:
+    def known(self, text: str, /) -> Accepted | None:
         if self.broken:
             raise ZeroDivisionError
         if text == "bad":
             raise TokenError(Reason.EXPIRED, "The token has expired.")
-        return None if text == "slow" else Claims(iss=forge.issuer().issuer, sub=text)
+        if self.revoked:
+            raise TokenError(Reason.REVOKED, "The token has been revoked.")
+        made = forge.accepted(Claims(iss=forge.issuer().issuer, sub=text))
+        return None if text == "slow" else self._accepted.setdefault(text, made)
+
+    def still(self, accepted: Accepted, /) -> bool:
+        return False
 
     async def authenticate(self, text: str, /) -> Claims:
         await self.may_go_on.wait()
@@ -119,6 +131,29 @@ async def test_plain_questions_never_reach_sanic() -> None:
         heads = [await client.ask(question) for question in (GOOD, BAD, GOOD)]
         assert [b"200", b"401", b"200"] == [head[9:12] for head in heads]
         assert 0 == service.seen
+
+
+async def test_request_that_comes_again_is_judged_again() -> None:
+    async with running() as service:
+        client = await service.connect()
+        first, *others = [await client.ask(GOOD) for _ in range(4)]
+        assert [first] * 3 == others
+        service.auth.revoked = True
+        assert b"The token has been revoked." in await client.ask(GOOD)
+        assert 0 == service.seen
+
+
+async def test_so_many_requests_are_remembered_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fast, "REMEMBERED", 2)
+    async with running() as service:
+        client = await service.connect()
+        questions = [GOOD.replace(b"good", b"good-%d" % number) for number in range(5)]
+        for question in questions * 3:
+            head = await client.ask(question)
+            said = question.split()[-1].decode()
+            assert f"X-Auth-Subject: {said}".encode() in head
 
 
 OTHERS = {

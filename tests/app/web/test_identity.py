@@ -72,28 +72,28 @@ PAYLOAD = IdentityHeader("X-Payload", Identity.PAYLOAD)
 @given(values())
 def test_any_claim_becomes_one_line_of_printable_ascii(value: object) -> None:
     headers = [IdentityHeader("X-Claim", ("claim",)), PAYLOAD]
-    made = identity(headers, frozen({"claim": value}), [])
+    made = identity(headers)(frozen({"claim": value}), [])
     assert all(text.isascii() and (text == "" or text.isprintable()) for text in made.values())
 
 
 @given(st.dictionaries(TEXTS, values(), min_size=1, max_size=3))
 def test_payload_is_all_the_claims(claims: dict[str, object]) -> None:
-    text = identity([PAYLOAD], frozen(claims), [])["X-Payload"]
+    text = identity([PAYLOAD])(frozen(claims), [])["X-Payload"]
     assert claims == json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
 def test_every_header_is_set_even_when_the_token_says_nothing() -> None:
     expected = {"X-Auth-Subject": "", "X-Auth-Issuer": "https://i", "X-Auth-Scope": ""}
-    assert expected == identity(IDENTITY_HEADERS, {"iss": "https://i"}, [])
+    assert expected == identity(IDENTITY_HEADERS)({"iss": "https://i"}, [])
 
 
 def test_nobody_has_every_header_and_nothing_in_them() -> None:
     expected = {"X-Auth-Subject": "", "X-Auth-Issuer": "", "X-Auth-Scope": "", "X-Payload": ""}
-    assert expected == identity([*IDENTITY_HEADERS, PAYLOAD], {}, [])
+    assert expected == identity([*IDENTITY_HEADERS, PAYLOAD])({}, [])
 
 
 def test_scopes_are_separated_by_spaces_and_sorted() -> None:
-    said = identity(IDENTITY_HEADERS, CLAIMS, {"write", "é", "read"})
+    said = identity(IDENTITY_HEADERS)(CLAIMS, {"write", "é", "read"})
     assert "%C3%A9 read write" == said["X-Auth-Scope"]
 
 
@@ -110,4 +110,4 @@ def test_scopes_are_separated_by_spaces_and_sorted() -> None:
     ],
 )
 def test_header_tells_the_claim_at_its_path(path: str, expected: str) -> None:
-    assert {"X-Who": expected} == identity([IdentityHeader("X-Who", claim_path(path))], CLAIMS, [])
+    assert {"X-Who": expected} == identity([IdentityHeader("X-Who", claim_path(path))])(CLAIMS, [])
