@@ -37,9 +37,6 @@ class Accepted(msgspec.Struct):
     cache: KeyCache
     found: int = NEVER
 
-    def holds(self, now: float) -> bool:
-        """Whether its times and its issuer's keys allow it at `now` (seconds since the epoch)."""
-        return self.starts <= now < self.ends and self.cache.is_live(now)
 
 
 class TokenCache:
@@ -56,15 +53,19 @@ class TokenCache:
 
     def get(self, digest: bytes, now: float) -> Accepted | None:
         """The token of this `token_digest`, if it holds at `now` (seconds since the epoch)."""
-        found = self._entries.get(digest)
-        if found is None or not found.holds(now):
+        accepted = self._entries.get(digest)
+        if accepted is None:
             return None
-        found.found = self._generation
-        return found
+        accepted.found = self._generation
+        return accepted if self.still(accepted, now) else None
 
     def still(self, accepted: Accepted, now: float) -> bool:
         """Whether a token that was found here is still there, or has only made room, and holds."""
-        return accepted.found == self._generation and accepted.holds(now)
+        return (
+            accepted.found == self._generation
+            and accepted.starts <= now < accepted.ends
+            and accepted.cache.is_live(now)
+        )
 
     def put(self, digest: bytes, verdict: Verdict, key: SigningKey, cache: KeyCache) -> Accepted:
         """Remember the token of this digest, verified just now with a key of `cache`."""
