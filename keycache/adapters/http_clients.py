@@ -1,10 +1,13 @@
 """HttpClients: one HTTP client for all issuers that are asked in the same way.
 
 Files with certificates are read again when they have changed: client certificates live for days or
-hours, processes for months.
+hours, processes for months. The host's own store of authorities is read when an issuer is first
+asked: it can take longer than all else that a worker does until it serves, and beside a warm Redis
+most workers never ask.
 """
 
 import ssl
+import threading
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from pathlib import Path
@@ -22,31 +25,42 @@ class HttpClients:
     def __init__(self, timeout: httpx.Timeout) -> None:
         self._timeout = timeout
         self._clients: dict[_Way, httpx.AsyncClient] = {}
-        self.of(Fetch())  # reads the host's store of authorities: not while a deadline runs
+        self._making = threading.Lock()
+
+    def check(self, fetch: Fetch) -> None:
+        """Make the client that asks in this way, if it is one of the operator's own, with files
+        that may be of no use. Raises FileError.
+        """
+        if _way(fetch) != _PLAIN:
+            self.of(fetch)
 
     def of(self, fetch: Fetch) -> httpx.AsyncClient:
-        """The client that asks in this way. Raises FileError."""
+        """The client that asks in this way; may be called in any thread. Raises FileError."""
         way = _way(fetch)
-        if way not in self._clients:
-            # One that is replaced has nothing to be closed: no connection is kept after its answer.
-            self._clients = {other: c for other, c in self._clients.items() if other.is_current()}
-            self._clients[way] = httpx.AsyncClient(
-                timeout=self._timeout,
-                follow_redirects=False,
-                trust_env=False,
-                verify=_tls(fetch),
-                proxy=fetch.proxy,
-                # An issuer's cookies are neither kept nor sent back.
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                # Fetches are minutes apart: a kept connection would mostly be found closed.
-                limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
-                headers={
-                    "User-Agent": f"sanic-keycache/{version('sanic-keycache')}",
-                    "Accept": "application/jwk-set+json, application/json",
-                    "Accept-Encoding": "identity",
-                },
-            )
-        return self._clients[way]
+        with self._making:  # in a cold start all issuers are asked at once: one of them makes it
+            if way not in self._clients:
+                # Who is replaced has nothing to be closed: no connection is kept after its answer.
+                current = {other: c for other, c in self._clients.items() if other.is_current()}
+                self._clients = current | {way: self._made(fetch)}
+            return self._clients[way]
+
+    def _made(self, fetch: Fetch) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            timeout=self._timeout,
+            follow_redirects=False,
+            trust_env=False,
+            verify=_tls(fetch),
+            proxy=fetch.proxy,
+            # An issuer's cookies are neither kept nor sent back.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            # Fetches are minutes apart: a kept connection would mostly be found closed.
+            limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
+            headers={
+                "User-Agent": f"sanic-keycache/{version('sanic-keycache')}",
+                "Accept": "application/jwk-set+json, application/json",
+                "Accept-Encoding": "identity",
+            },
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -71,6 +85,9 @@ class _Way(NamedTuple):
             return _stamps(self.files) == self.stamps
         except FileError:
             return False
+
+
+_PLAIN = _Way(None, (), ())
 
 
 def _way(fetch: Fetch) -> _Way:

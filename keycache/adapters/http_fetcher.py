@@ -8,6 +8,7 @@ where nobody configured), nothing is decompressed, and the environment's proxies
 import asyncio
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from time import perf_counter
 
 import httpx
@@ -34,7 +35,7 @@ class HttpFetcher:
         problems = []
         for issuer in issuers:
             try:
-                self._clients.of(issuer.fetch)
+                self._clients.check(issuer.fetch)
             except FileError as error:
                 problems.append(f"{issuer.name}: {error}")
         if problems:
@@ -42,6 +43,9 @@ class HttpFetcher:
 
     async def fetch(self, issuer: Issuer, etag: str | None, last_modified: str | None) -> Answer:
         """See `Fetcher.fetch`."""
+        with suppress(FileError):  # of which `_get` tells
+            # The host's store of authorities, if this is the first: not while the deadline runs.
+            await asyncio.to_thread(self._clients.of, issuer.fetch)
         try:
             async with asyncio.timeout(self._timeout):
                 url = await self.jwks_url(issuer)

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -88,6 +89,21 @@ async def test_other_authority_is_not_trusted_when_a_bundle_is_named(
         error = await failure(asked(server.url, Fetch(ca_bundle=other.bundle)))
 
     assert FetchCode.UNREACHABLE is error.code
+
+
+async def test_hosts_authorities_are_read_when_an_issuer_is_first_asked(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "host.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(store))
+    async with (
+        serving(always(response(b"{}")), authority.server()) as server,
+        fetching() as fetcher,
+    ):
+        issuer = asked(server.url, Fetch())
+        fetcher.prepare([issuer])
+        shutil.copy(authority.bundle, store)
+        assert b"{}" == (await fetcher.fetch(issuer, None, None)).document
 
 
 async def test_bundle_that_is_gone_fails_the_fetch_and_names_the_file(
@@ -285,6 +301,13 @@ def test_issuers_that_are_asked_alike_share_a_client() -> None:
 
     assert clients.of(KEYED) is clients.of(Fetch())
     assert clients.of(Fetch(proxy="http://127.0.0.1:9")) is not clients.of(Fetch())
+
+
+def test_issuers_that_are_asked_at_once_share_a_client() -> None:
+    clients = HttpClients(httpx.Timeout(1.0))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert 1 == len(set(threads.map(clients.of, [Fetch()] * 8)))
 
 
 def test_secrets_are_not_in_repr() -> None:
