@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from sanic import HTTPResponse, Request, json, raw
 
-from app.web.answers import NOT_STORED
+from app.web.answers import ERROR_FORMAT, NOT_STORED
 from app.web.server import Application, application
 from keycache.core.decision import Age
 from keycache.runtime import Runtime
@@ -34,7 +34,7 @@ def make_admin(runtime: Callable[[], Runtime], draining: Callable[[], bool]) -> 
     app = application("keycache-admin", response_seconds=30)
     one_page = asyncio.Semaphore(1)  # the threads of two would only slow each other down
 
-    @app.route("/metrics", methods=METHODS)
+    @app.route("/metrics", methods=METHODS, error_format=ERROR_FORMAT)
     async def metrics(request: Request) -> HTTPResponse:
         accept, codings = (
             ",".join(request.headers.getall(name, [])) for name in ("accept", "accept-encoding")
@@ -44,12 +44,12 @@ def make_admin(runtime: Callable[[], Runtime], draining: Callable[[], bool]) -> 
             body, content_type, headers = await asyncio.to_thread(_page, accept, codings)
         return raw(body, content_type=content_type, headers=headers)
 
-    @app.route("/livez", methods=METHODS)
+    @app.route("/livez", methods=METHODS, error_format=ERROR_FORMAT)
     async def livez(_: Request) -> HTTPResponse:
         """The process answers; whether it is of use is what /readyz says."""
         return json({"status": "live"}, headers=dict(NOT_STORED))
 
-    @app.route("/readyz", methods=METHODS)
+    @app.route("/readyz", methods=METHODS, error_format=ERROR_FORMAT)
     async def readyz(_: Request) -> HTTPResponse:
         ready, body = readiness(runtime(), draining=draining())
         return json(body, status=200 if ready else 503, headers=dict(NOT_STORED))

@@ -20,6 +20,11 @@ logger = logging.getLogger("keycache.web")
 
 NOT_STORED = {"Cache-Control": "no-store"}
 
+ERROR_FORMAT = "json"
+"""The `error_format` of every route. Sanic would use it for no answer of ours; but where none is
+given it reads and parses the source of each handler, while a worker starts, to guess one.
+"""
+
 
 def answer_errors_in_json(app: Sanic[Any, Any]) -> None:
     """Answer every exception of this application, Sanic's own (404, 405, 408, 413, …) included."""

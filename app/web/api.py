@@ -1,11 +1,12 @@
 """The public application: `/protected` for people, `/verify` for proxies, and our own keys."""
 
 from collections.abc import Callable
+from functools import partial
 
 from sanic import HTTPResponse, Request, json, raw
 
 from app.settings import Settings
-from app.web.answers import NOT_STORED
+from app.web.answers import ERROR_FORMAT, NOT_STORED
 from app.web.forward_auth import Answer, ForwardAuth, Refusal
 from app.web.internal_token import InternalTokens
 from app.web.original import PREFIX, is_trusted
@@ -38,7 +39,7 @@ def make_api(
     app = application("keycache", response_seconds=settings.wait + SPARE_SECONDS, optimise=True)
     auth.init_app(app)
 
-    @app.route("/protected", methods=METHODS)
+    @app.route("/protected", methods=METHODS, error_format=ERROR_FORMAT)
     @auth.required
     async def protected(request: Request) -> HTTPResponse:
         return json(
@@ -48,7 +49,7 @@ def make_api(
     internal = _internal_tokens(settings)
     if internal is not None:
 
-        @app.route(JWKS_PATH, methods=METHODS)
+        @app.route(JWKS_PATH, methods=METHODS, error_format=ERROR_FORMAT)
         async def jwks(_: Request) -> HTTPResponse:
             headers = {"Cache-Control": f"public, max-age={JWKS_SECONDS}"}
             return raw(internal.jwks, headers=headers, content_type="application/jwk-set+json")
@@ -113,7 +114,8 @@ def add_verify(app: Application, forward: ForwardAuth) -> None:
         answer = await forward.answer(question)
         return answer.response()
 
-    app.add_route(verify, PREFIX, METHODS, strict_slashes=True)
+    add = partial(app.add_route, verify, error_format=ERROR_FORMAT)
+    add(PREFIX, METHODS, strict_slashes=True)
     # Every path below is one that is asked about, an empty one too.
-    app.add_route(verify, f"{PREFIX}/", METHODS_BELOW, strict_slashes=True, name="verify_root")
-    app.add_route(verify, f"{PREFIX}/<original:path>", METHODS_BELOW, name="verify_below")
+    add(f"{PREFIX}/", METHODS_BELOW, strict_slashes=True, name="verify_root")
+    add(f"{PREFIX}/<original:path>", METHODS_BELOW, name="verify_below")
