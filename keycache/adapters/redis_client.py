@@ -19,6 +19,8 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import redis
+from redis import DriverInfo
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
@@ -143,6 +145,8 @@ def connection(url: str, connect: float, timeout: float) -> Connection:
         # Once more, on a new connection: one that lay in the pool may have died unnoticed. Not
         # after a time-out, which would double the wait.
         "retry": Retry(NoBackoff(), 1, supported_errors=(ConnectionFailed,)),
+        # As redis-py has it; left to itself, it reads its version from its files, each time anew.
+        "driver_info": DriverInfo(lib_version=redis.__version__),
     }
     try:
         if "+" in scheme:
