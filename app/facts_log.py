@@ -49,13 +49,14 @@ class FactsLog:
         }
 
 
-def together(first: Listener, second: Listener) -> Observer:
-    """An Observer that tells both. A fact that only one of them hears costs one call, as before:
-    the fact of an accepted token pays nothing for a log that does not want it.
+def together(*listeners: Listener) -> Observer:
+    """An Observer that tells each of them, in this order. A fact that only one of them hears costs
+    one call, as before: the fact of an accepted token pays nothing for a log that does not want it.
     """
-    hears = {**second.hears, **first.hears}
-    for kind in first.hears.keys() & second.hears.keys():
-        hears[kind] = _both(first.hears[kind], second.hears[kind])
+    hears: dict[type[Event], Callable[[Any], None]] = {}
+    for listener in listeners:
+        for kind, hear in listener.hears.items():
+            hears[kind] = _both(hears[kind], hear) if kind in hears else hear
 
     def observe(event: Event, /) -> None:
         hear = hears.get(type(event))

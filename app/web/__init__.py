@@ -2,6 +2,7 @@
 
 entry.py       a worker process from its first line
 worker.py        both applications in one loop, until SIGTERM
+first_keys.py      waits for its keys, for a moment
 server.py          how they meet the network, and how they drain
 fast.py              plain questions to /verify, without Sanic's full cycle
 api.py             the public application

@@ -16,9 +16,9 @@ from app.supervisor import STOP_SIGNALS
 from app.web.admin import make_admin
 from app.web.api import make_api
 from app.web.fast import fast_protocol
+from app.web.first_keys import FirstKeys
 from app.web.refusals import RefusalLog
 from app.web.server import drain, start
-from keycache.core.decision import Age
 from keycache.sanic import JWTAuth
 from metrics.observer import PrometheusObserver, flush_all
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("keycache.worker")
 
 FIRST_KEYS = 1.0
 """Seconds, at most, between the start of a worker and the first request that it accepts, in which
-its keys may arrive. They are in Redis, most often; an issuer that is down must hold up nobody."""
+its keys may arrive."""
 
 
 SWITCH_INTERVAL = 0.0005
@@ -59,7 +59,9 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
         asyncio.get_running_loop().call_later,
         settings.token_sources(),
     )
-    observer = together(PrometheusObserver(issuer.name for issuer in issuers), FactsLog())
+    names = [issuer.name for issuer in issuers]
+    keys = FirstKeys(names)
+    observer = together(PrometheusObserver(names), FactsLog(), keys)
     auth = JWTAuth(
         issuer=issuers,
         options=settings.options(redis_url=job.redis_url, seal_keys=job.seal_keys),
@@ -73,10 +75,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> bool:
     @api.before_server_start
     async def first_keys(_: object) -> None:
         """After the extension's own listener, which opens the runtime."""
-        for _ in range(100):
-            if not any(each.age is Age.ABSENT for each in auth.runtime.health()):
-                break
-            await asyncio.sleep(FIRST_KEYS / 100)
+        await keys.wait(FIRST_KEYS)
 
     servers = [
         await start(api, job.public, fast_protocol(forward) if settings.fast_verify else None),
