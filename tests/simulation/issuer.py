@@ -129,9 +129,8 @@ def token_of(kid: str) -> str:
 
 
 def _unsigned(kid: str) -> str:
-    claims = {"iss": ISSUER.issuer, "aud": "api", "sub": "user", "exp": EPOCH + 10_000_000}
     header = {"alg": "EdDSA", "kid": kid}
-    return f"{_encode(json.dumps(header))}.{_encode(json.dumps(claims))}."
+    return f"{_encode(json.dumps(header))}.{_CLAIMS}."
 
 
 @cache
@@ -148,3 +147,8 @@ def _jwk(kid: str) -> dict[str, str]:
 def _encode(data: str | bytes) -> str:
     octets = data.encode() if isinstance(data, str) else data
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+_CLAIMS = _encode(
+    json.dumps({"iss": ISSUER.issuer, "aud": "api", "sub": "user", "exp": EPOCH + 10_000_000})
+)

@@ -79,7 +79,6 @@ class Worker:
     def __init__(self, world: "World", name: str, offset: float) -> None:
         self.world = world
         self.name = name
-        self.events: list[Event] = []
         self.clock = HostClock(world.now, offset)
         self.cut_off_from_issuer = False
         tokens = TokenCache(100)
@@ -126,7 +125,6 @@ class Worker:
         self.listening = asyncio.create_task(self._listen())
 
     def note(self, event: Event) -> None:
-        self.events.append(event)
         self.world.noted(self, event)
 
     async def _listen(self) -> None:
