@@ -94,7 +94,8 @@ class Authenticator:
         started = perf_counter()
         if not self._tokens.still(accepted, self._clock.now()):
             return False
-        self._count_cached(accepted, started)
+        seconds = perf_counter() - started
+        self._observer(Verified(accepted.cache.name, _CACHED, seconds, _TOKEN_CACHE))
         return True
 
     def _decide(self, text: str) -> Accepted | _Asking:
@@ -106,7 +107,8 @@ class Authenticator:
         digest = token_digest(text) if self._tokens.size else b""
         accepted = self._tokens.get(digest, now)
         if accepted is not None:
-            self._count_cached(accepted, started)
+            seconds = perf_counter() - started
+            self._observer(Verified(accepted.cache.name, _CACHED, seconds, _TOKEN_CACHE))
             return accepted
         try:
             token = parse_token(text, self._token_bytes, self._kid_chars)
@@ -138,10 +140,6 @@ class Authenticator:
             seconds = perf_counter() - started
             self._observer(Unverifiable(issuer.name, _MEMORY, seconds, tier))
             raise
-
-    def _count_cached(self, accepted: Accepted, started: float) -> None:
-        seconds = perf_counter() - started
-        self._observer(Verified(accepted.cache.name, _CACHED, seconds, _TOKEN_CACHE))
 
     async def _ask(self, asking: _Asking) -> Accepted:
         """Wait for the key. Raises TokenError, UnavailableError."""

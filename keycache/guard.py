@@ -133,9 +133,10 @@ class Guard:
             return None
         fields = sent.header(self._field) if self._field else ()
         place = (fields[0], id(rule)) if len(fields) == 1 else None
-        seen = self._seen.get(place) if place else None
-        if seen is not None and self._authenticator.still(seen.accepted):
-            return seen.admitted
+        if place:
+            seen = self._seen.get(place)
+            if seen is not None and self._authenticator.still(seen.accepted):
+                return seen.admitted
         tokens = self._tokens(rule, sent)
         if not tokens:
             return Admitted(None, None, _NOBODY, rule)
