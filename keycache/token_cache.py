@@ -38,7 +38,6 @@ class Accepted(msgspec.Struct):
     found: int = NEVER
 
 
-
 class TokenCache:
     """At most `size` verified tokens; 0 keeps none. The oldest entry makes room for a new one."""
 

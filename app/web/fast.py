@@ -41,7 +41,7 @@ def fast_protocol(forward: ForwardAuth, version: str = sanic_version) -> type[Ht
     if not version.startswith(f"{MADE_FOR}."):
         logger.warning("FAST_VERIFY is off: it knows Sanic %s, and this is %s", MADE_FOR, version)
         return None
-    desks = {trusted: _Desk(forward, trusted=trusted) for trusted in (True, False)}
+    desks = {trusted: Desk(forward, trusted=trusted) for trusted in (True, False)}
 
     class FastVerify(HttpProtocol):
         """See the head of this file."""
@@ -79,7 +79,7 @@ def fast_protocol(forward: ForwardAuth, version: str = sanic_version) -> type[Ht
     return FastVerify
 
 
-class _Desk:
+class Desk:
     """Answers the peers that are trusted proxies, or those that are not."""
 
     def __init__(self, forward: ForwardAuth, *, trusted: bool) -> None:
