@@ -82,8 +82,10 @@ class _Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 REMEMBERED = 1024
-"""Methods and paths whose rule is remembered, and header fields with what came of them; a web
-framework's router remembers as many."""
+"""Methods and paths whose rule is remembered; a web framework's router remembers as many."""
+
+SEEN = 2048
+"""Header fields that are remembered, with what came of them: one or two KB each."""
 
 # Looking up a member of an enumeration costs more than all else that is done with it here.
 _ANONYMOUS, _REQUIRED = Access.ANONYMOUS, Access.REQUIRED
@@ -145,7 +147,7 @@ class Guard:
             return None
         admitted = self._judge_one(rule, accepted.claims)
         if place and accepted.found != NEVER:
-            if len(self._seen) >= REMEMBERED:
+            if len(self._seen) >= SEEN:
                 self._seen.clear()
             self._seen[place] = _Seen(accepted, admitted)
         return admitted

@@ -36,19 +36,14 @@ comes first: so its health check, which has none, sees by the 401 that we are th
 Refusal = TokenError | UnavailableError
 
 
-class Answer:
+class Answer(msgspec.Struct, gc=False):
     """An answer to a question. wire: its bytes, once somebody has needed them."""
 
-    __slots__ = ("body", "content_type", "headers", "status", "wire")
-
-    def __init__(
-        self, status: int, headers: Mapping[str, str], body: bytes, content_type: str
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.content_type = content_type
-        self.wire = b""
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    content_type: str
+    wire: bytes = b""
 
     def response(self) -> HTTPResponse:
         """The answer as Sanic sends it."""

@@ -51,7 +51,8 @@ def _said(says: Identity | ClaimPath) -> Says:
 def _scopes(_: Mapping[str, object], scopes: Collection[str]) -> str:
     text = " ".join(sorted(scopes))
     # Most often none of them needs any care, which is seen at once.
-    if _is_visible(text) and text.count(" ") < max(1, len(scopes)):
+    plain = text.isascii() and text.isprintable() and "%" not in text
+    if plain and text.count(" ") == len(scopes) - 1:
         return text
     return " ".join(sorted(map(header_safe, scopes)))
 
@@ -69,7 +70,7 @@ def header_safe(value: object) -> str:
     """
     match value:
         case str():
-            if _is_visible(value) and " " not in value:
+            if value.isascii() and value.isprintable() and "%" not in value and " " not in value:
                 return value
             return quote(value, safe=_SAFE, errors="replace")
         case None:
@@ -78,11 +79,6 @@ def header_safe(value: object) -> str:
             return " ".join(map(header_safe, value))
         case _:
             return header_safe(_json(value))
-
-
-def _is_visible(text: str) -> bool:
-    """Whether all of it is visible ASCII or spaces, and nothing is `%`."""
-    return text.isascii() and text.isprintable() and "%" not in text
 
 
 def _json(value: object) -> str:

@@ -69,26 +69,31 @@ def parse(data: bytes, longest: int, *, trusted: bool) -> Question | None:
 
     longest: bytes of a head that Sanic accepts, with the empty line behind it.
     """
-    if len(data) > longest or data[-4:] != b"\r\n\r\n" or not data.isascii():
+    if len(data) > longest or not data.isascii():
         return None
-    request_line, *lines = data[:-4].decode("ascii").split("\r\n")
+    request_line, *lines = data.decode("ascii").split("\r\n")
+    if lines[-2:] != _END:
+        return None
+    asked = _PLAINEST if request_line == _PLAINEST_LINE else _asked(request_line)
+    fields = _fields(lines[:-2]) if asked else None
+    if asked is None or fields is None:
+        return None
+    return Question(*asked, fields.get, trusted=trusted)
+
+
+_END = ["", ""]  # of a head: an empty line, and nothing behind it
+_PLAINEST, _PLAINEST_LINE = ("GET", PREFIX), f"GET {PREFIX} HTTP/1.1"
+
+
+def _asked(request_line: str) -> tuple[str, str] | None:
+    """Method and path, if the question is one that this method may ask."""
     words = request_line.split(" ")
     if len(words) != 3 or words[2] != "HTTP/1.1":
         return None
-    path = _path(words[0], words[1])
-    fields = _fields(lines) if path else None
-    if path is None or fields is None:
-        return None
-    return Question(words[0], path, fields.get, trusted=trusted)
-
-
-def _path(method: str, target: str) -> str | None:
-    """The path, if the question is one that this method may ask."""
-    if target != PREFIX:
-        match = _TARGET.fullmatch(target)
-        target = match[1] if match else ""
-    if method == "GET" or (method in _WITH_BODY and target != PREFIX):
-        return target or None
+    match = _TARGET.fullmatch(words[1])
+    method, path = words[0], match[1] if match else ""
+    if path and (method == "GET" or (method in _WITH_BODY and path != PREFIX)):
+        return method, path
     return None
 
 

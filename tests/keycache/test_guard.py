@@ -244,7 +244,7 @@ def test_of_a_field_that_came_before_beside_another_one_nothing_is_remembered() 
 
 
 def test_so_many_header_fields_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "REMEMBERED", 3)
+    monkeypatch.setattr(guards, "SEEN", 3)
     guard = of_one_source()
     sent = [bearer(token(sub=str(number))) for number in range(5)]
     for each in sent * 2:
