@@ -44,7 +44,8 @@ class Sent(Protocol):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A request that may go on, and why.
+    """A request that may go on, and why. One object may be told of many requests; nothing in it can
+    be changed.
 
     claims: of its token; None: it came without one, and that is fine. With `all_issuers`, of the
         token of the first of them.

@@ -13,15 +13,21 @@ import argparse
 import platform
 import re
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from statistics import median
 from time import thread_time
 from typing import NamedTuple
 
+from keycache.adapters.clock import SystemClock
+from keycache.cache import KeyCache
 from keycache.core.claims import Claims
+from keycache.core.keys import SigningKey
+from keycache.events import ignore
 from keycache.guard import Guard, read_token
 from keycache.issuer import Issuer
 from keycache.rules import AUTHORIZATION, Access, Requirement, Rule, RuleTable
+from keycache.token_cache import Accepted
 
 HERE = Path(__file__).parent
 ISSUER = Issuer(issuer="https://login.example.com/", audiences=("https://api.example.com",))
@@ -71,15 +77,31 @@ class Request:
 class Known:
     """Implements Authenticates: every token is known, so that the guard alone is measured."""
 
-    claims = Claims({"iss": ISSUER.issuer, "scope": "things:read things:write"})
+    def __init__(self) -> None:
+        claims = Claims({"iss": ISSUER.issuer, "scope": "things:read things:write"})
+        key = SigningKey("key", "EC", ("ES256",), 256, "", None)
+        cache = KeyCache(
+            ISSUER.name,
+            SystemClock(),
+            ignore,
+            wait=1.5,
+            max_waiters=64,
+            negative_ttl=30,
+            negative_size=256,
+        )
+        self._accepted = Accepted(claims, -inf, inf, key, cache)
 
     async def authenticate(self, text: str) -> Claims:
         """See Authenticates."""
-        return self.claims
+        return self._accepted.claims
 
-    def known(self, text: str) -> Claims | None:
+    def known(self, text: str) -> Accepted | None:
         """See Authenticates."""
-        return self.claims
+        return self._accepted
+
+    def still(self, accepted: Accepted) -> bool:
+        """See Authenticates; nothing is found in a token cache here, so nobody asks."""
+        return False
 
 
 def rules(number: int) -> list[Rule]:

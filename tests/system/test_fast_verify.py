@@ -322,9 +322,10 @@ def test_refusals_are_logged_alike(pair: Pair) -> None:
 
 @pytest.mark.parametrize("chunks", PLAIN.values(), ids=PLAIN)
 def test_plain_question_has_the_same_answer(pair: Pair, chunks: Chunks) -> None:
-    fast, slow = pair.exchange(*chunks, one_each=True)
+    often = [*chunks] * 4  # what comes again is remembered, after the second time
+    fast, slow = pair.exchange(*often, one_each=True)
     assert slow == fast
-    assert fast[0].count(b"HTTP/1.1 ") == len(chunks) + 1
+    assert fast[0].count(b"HTTP/1.1 ") == len(often) + 1
 
 
 @pytest.mark.parametrize("chunks", ODD.values(), ids=ODD)

@@ -184,8 +184,9 @@ def test_fifty_forged_kids_cost_two_fetches_and_no_good_token_waits(
     )
     assert issuer.jwks_fetches - before <= 2
     assert {(401, "unknown_key"), (503, "temporarily_unavailable")} >= set(flood.answers)
-    # The target is 1.2; other work on the machine is in both figures, and not evenly.
-    assert ratio < 4
+    # The target is 1.2; other work on the machine is in both figures, and not evenly: a calm in
+    # which nearly all answers took less than 2 ms was the machine's, not ours.
+    assert percentile(stormy, 0.99) < 4 * max(percentile(calm, 0.99), 0.002)
     assert max(stormy) < SOON
 
 

@@ -67,9 +67,11 @@ class World(NamedTuple):
         """Whether Redis holds a record of ours."""
         if self.redis.type(self.names.record) != b"hash":
             return False
-        version, data = self.stored()
+        version, data = self.redis.hmget(self.names.record, "v", "d")
+        if not isinstance(version, bytes) or not isinstance(data, bytes):
+            return False  # what was there was just taken out
         try:
-            return unseal(data, self.source, (SEAL_KEY,)).version == version
+            return unseal(data, self.source, (SEAL_KEY,)).version == int(version)
         except RecordError:
             return False
 
