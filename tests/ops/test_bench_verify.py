@@ -24,6 +24,7 @@ def page() -> str:
         "ES256, the dearest forgery: at most 1 × an accepted token",
         "200 cached tokens: at most 0.4 MiB",
         "bare signature check",
+        "that, base64 and JSON, nothing judged",
         "keycache, token not seen before",
         "keycache, token seen before, metrics included",
         "PyJWT",
