@@ -98,6 +98,23 @@ class Authenticator:
         self._observer(Verified(accepted.cache.name, _CACHED, seconds, _TOKEN_CACHE))
         return True
 
+    def named(self, name: bytes) -> Accepted | None:
+        """The token that was given this name, if it still holds: it has then been presented once
+        more. Where not, nothing has happened.
+        """
+        started = perf_counter()
+        accepted = self._tokens.named(name, self._clock.now())
+        if accepted is not None:
+            seconds = perf_counter() - started
+            self._observer(Verified(accepted.cache.name, _CACHED, seconds, _TOKEN_CACHE))
+        return accepted
+
+    def name(self, accepted: Accepted, name: bytes) -> None:
+        """Let a token that `known` found in the token cache be found by `named` as well, under the
+        digest of a request whose fate hangs on this token alone.
+        """
+        self._tokens.name(accepted, name)
+
     def _decide(self, text: str) -> Accepted | _Asking:
         """The token, or, when only waiting can tell, what is to be asked. Raises TokenError, and
         UnavailableError where waiting would be of no use.

@@ -22,7 +22,7 @@ import msgspec
 from keycache.core.claims import Claims
 from keycache.errors import Reason, TokenError
 from keycache.rules import Access, Rule, RuleTable, TokenSource
-from keycache.token_cache import NEVER, Accepted
+from keycache.token_cache import Accepted
 
 
 class Sent(Protocol):
@@ -60,6 +60,13 @@ class Admitted(msgspec.Struct, frozen=True):
     rule: Rule
 
 
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """Who is let in without waiting; and by which token, where it was in the token cache."""
+
+    admitted: Admitted
+    token: Accepted | None = None
+
+
 class Authenticates(Protocol):
     """What a guard needs of an Authenticator."""
 
@@ -74,12 +81,11 @@ class Authenticates(Protocol):
     def still(self, accepted: Accepted, /) -> bool:
         """Whether a token that was known before still is."""
 
+    def named(self, name: bytes, /) -> Accepted | None:
+        """The token that was given this name, if it still is known."""
 
-class _Seen(msgspec.Struct, frozen=True, gc=False):
-    """A header field that was seen: the token in it, and who was let in by it."""
-
-    accepted: Accepted
-    admitted: Admitted
+    def name(self, accepted: Accepted, name: bytes, /) -> None:
+        """Give a token that was known before a name."""
 
 
 REMEMBERED = 1024
@@ -102,7 +108,7 @@ class Guard:
         self._choose = lru_cache(REMEMBERED)(rules.choose)
         self._authenticator = authenticator
         # By header field and rule, where a token can only be in that field.
-        self._seen: dict[tuple[str, int], _Seen] = {}
+        self._seen: dict[tuple[str, int], Known] = {}
         self._field = rules.sources[0].header if len(rules.sources) == 1 else ""
 
     async def admit(self, sent: Sent) -> Admitted:
@@ -122,13 +128,13 @@ class Guard:
         found = [await self._authenticator.authenticate(token) for token in tokens]
         return self._judge(rule, found)
 
-    def known(self, sent: Sent) -> Admitted | None:
+    def known(self, sent: Sent) -> Known | None:
         """What `admit` says, when it need not wait; None, and nothing has happened, when it may
         have to. Raises as `admit` does.
         """
         return self.known_by(self._rule(sent), sent)
 
-    def known_by(self, rule: Rule, sent: Sent) -> Admitted | None:
+    def known_by(self, rule: Rule, sent: Sent) -> Known | None:
         """What `admit_by` says, when it need not wait; None, and nothing has happened, when it may
         have to. Raises as `admit_by` does.
         """
@@ -138,20 +144,23 @@ class Guard:
         place = (fields[0], id(rule)) if len(fields) == 1 else None
         if place:
             seen = self._seen.get(place)
-            if seen is not None and self._authenticator.still(seen.accepted):
-                return seen.admitted
+            if seen is not None and seen.token and self._authenticator.still(seen.token):
+                return seen
         tokens = self._tokens(rule, sent)
         if not tokens:
-            return Admitted(None, None, _NOBODY, rule)
+            return Known(Admitted(None, None, _NOBODY, rule))
         accepted = self._authenticator.known(tokens[0])
         if accepted is None:
             return None
         admitted = self._judge_one(rule, accepted.claims)
-        if place and accepted.found != NEVER:
+        if not accepted.found:
+            return Known(admitted)
+        known = Known(admitted, accepted)
+        if place:
             if len(self._seen) >= SEEN:
                 self._seen.clear()
-            self._seen[place] = _Seen(accepted, admitted)
-        return admitted
+            self._seen[place] = known
+        return known
 
     def _rule(self, sent: Sent) -> Rule:
         rule = self._choose(sent.method, sent.path)

@@ -22,16 +22,12 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 
 from app.web.forward_auth import Answer, ForwardAuth
 from app.web.original import is_trusted
-from app.web.question import Question, parse
+from app.web.question import parse
+from keycache.token_cache import digest
 
 logger = logging.getLogger("keycache.web")
 
 MADE_FOR = "25.12"
-
-REMEMBERED = 1024
-"""Requests, to the last byte, of which it is remembered how they are read: of each kind of peer,
-those with a good token that came before. A client that asks the same again sends the same again.
-"""
 
 
 def fast_protocol(forward: ForwardAuth, version: str = sanic_version) -> type[HttpProtocol] | None:
@@ -85,26 +81,25 @@ class Desk:
     def __init__(self, forward: ForwardAuth, *, trusted: bool) -> None:
         self._forward = forward
         self._trusted = trusted
-        self._read: dict[bytes, Question] = {}
+        self._kind = b"trusted" if trusted else b"stranger"
 
     def answer(self, data: bytes) -> bytes:
-        """The answer, nothing where it is Sanic's to give."""
+        """The answer, nothing where it is Sanic's to give.
+
+        A client that asks the same again sends the same again, to the last byte: it is then known
+        by its digest, and not read.
+        """
+        if len(data) > Http.HEADER_MAX_SIZE:
+            return b""
         try:
-            known = self._read.get(data)
-            question = known or parse(data, Http.HEADER_MAX_SIZE, trusted=self._trusted)
-            answer = self._forward.decide(question) if question else None
-            if question is None or answer is None:
-                return b""
-            if known is None and answer.wire:  # a good one, to a token that came before
-                self._remember(data, question)
-            return answer.wire or _written(answer)
+            name = digest(data) + self._kind
+            answer = self._forward.again(name)
+            if answer is None:
+                question = parse(data, Http.HEADER_MAX_SIZE, trusted=self._trusted)
+                answer = self._forward.decide(question, name) if question else None
+            return b"" if answer is None else answer.wire or _written(answer)
         except Exception:  # noqa: BLE001 - a bug; Sanic will meet it too, answer 500 and log it
             return b""
-
-    def _remember(self, data: bytes, question: Question) -> None:
-        if len(self._read) >= REMEMBERED:
-            self._read.clear()
-        self._read[data] = question
 
 
 def _written(answer: Answer) -> bytes:

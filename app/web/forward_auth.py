@@ -5,7 +5,8 @@
 
 An answer is kept for as long as the claims that it is about are, as their note. `decide` never
 awaits. Where only waiting for a key can tell, it has no answer, and nothing has
-happened; `answer` then waits.
+happened; `answer` then waits. A request that is the same to the last byte as one that was let in by
+a token which had come before hangs on that token alone: `again` asks for nothing else.
 """
 
 import time
@@ -20,7 +21,7 @@ from app.web.identity import identity
 from app.web.internal_token import InternalTokens
 from app.web.original import Network, original
 from app.web.question import Question
-from keycache.core.claims import scopes
+from keycache.core.claims import Claims, scopes
 from keycache.errors import ConfigurationError, Reason, TokenError, UnavailableError
 from keycache.guard import Admitted, Authenticates, Guard
 from keycache.rules import Rule, RuleTable
@@ -97,15 +98,31 @@ class ForwardAuth:
     def open(self, authenticator: Authenticates) -> None:
         """Decide with this authenticator from now on."""
         self._guard = Guard(self._table, authenticator)
+        self._authenticator = authenticator
 
-    def decide(self, question: Question) -> Answer | None:
-        """The answer, when it is known without waiting."""
+    def again(self, name: bytes) -> Answer | None:
+        """The answer to a request that `decide` was told of by this name before, if its token is
+        still known.
+        """
+        token = self._authenticator.named(name)
+        return None if token is None else self._answer(token.claims)
+
+    def decide(self, question: Question, name: bytes = b"") -> Answer | None:
+        """The answer, when it is known without waiting.
+
+        name: what nobody but an equal request of an equal peer has: its digest; for `again`.
+        """
         try:
             rule, sent = self._rule(question)
-            admitted = self._guard.known_by(rule, sent)
-            return None if admitted is None else self._accept(admitted)
+            known = self._guard.known_by(rule, sent)
+            if known is None:
+                return None
+            answer = self._accept(known.admitted)
         except (TokenError, UnavailableError) as error:
             return self._refuse(question, error)
+        if name and known.token is not None:
+            self._authenticator.name(known.token, name)
+        return answer
 
     async def answer(self, question: Question) -> Answer:
         """The answer, after waiting if need be."""
@@ -136,8 +153,10 @@ class ForwardAuth:
                 Reason.UNKNOWN_REQUEST, "The proxy did not say which request it asks about."
             )
         claims = admitted.claims
-        if claims is None:
-            return self._good({}, (), "")
+        return self._good({}, (), "") if claims is None else self._answer(claims)
+
+    def _answer(self, claims: Claims) -> Answer:
+        """The answer to who has a token of these claims, and is let in."""
         now = self._clock() if self._internal else 0.0
         kept = getattr(claims, "note", None)
         if type(kept) is _Kept and kept.by is self and now < kept.until:

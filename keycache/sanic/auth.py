@@ -346,8 +346,8 @@ class JWTAuth:
         running = self._running or self._opened()
         sent = SanicRequest(request)
         guard = running.guard
-        admitted = guard.known(sent) if rule is None else guard.known_by(rule, sent)
-        return admitted and self._remember(context, admitted)
+        known = guard.known(sent) if rule is None else guard.known_by(rule, sent)
+        return None if known is None else self._remember(context, known.admitted)
 
     async def _judge(self, request: Request, rule: Rule | None) -> Admitted:
         """The same, with all the time that it takes."""

@@ -89,7 +89,7 @@ class Known:
             negative_ttl=30,
             negative_size=256,
         )
-        self._accepted = Accepted(claims, -inf, inf, key, cache)
+        self._accepted = Accepted(claims, -inf, inf, key, cache, b"")
 
     async def authenticate(self, text: str) -> Claims:
         """See Authenticates."""
@@ -102,6 +102,13 @@ class Known:
     def still(self, accepted: Accepted) -> bool:
         """See Authenticates; nothing is found in a token cache here, so nobody asks."""
         return False
+
+    def named(self, name: bytes) -> Accepted | None:
+        """See `still`."""
+        return None
+
+    def name(self, accepted: Accepted, name: bytes) -> None:
+        """See `still`."""
 
 
 def rules(number: int) -> list[Rule]:

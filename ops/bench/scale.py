@@ -199,8 +199,9 @@ Processor time of one worker for a request over HTTP, its kernel's part included
 at random; the last columns are medians of ratios within a round. *known*: every token is in the
 token cache, which is as large as it needs to be (`TOKEN_CACHE`; its default is 10,000: tokens
 beyond that are verified again, and cost what the others do that are *verified each time*). Nothing
-is searched anywhere; what grows is what the processor's own caches do not hold, and what is
-remembered of a thousand requests only: another one is read, and its token's digest is looked up.
+is searched anywhere; what grows is what the processor's own caches do not hold. A request
+of a known token was sent before, to the last byte: `/verify` knows it by its digest, and `JWTAuth`
+the header fields of some two thousand.
 """)
     if found.fleet:
         ttl, poll = found.fleet[0].case.ttl, found.fleet[0].case.poll

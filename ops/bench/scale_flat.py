@@ -21,13 +21,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt import encode
 from jwt.algorithms import ECAlgorithm
 from peers_kinds import Command, Kind, Place
-from peers_run import Contender
+from peers_run import Contender, ContenderError
 
 from app.demo.service import command_line, environment
 
 HERE = Path(__file__).parent
 AUDIENCE = "bench"
 DAY = 86400
+SLOWEST = 3000  # requests a second, when a token is sent for the second time
 START_TIMEOUT = 180.0  # seconds; ten thousand issuers are read from as many files
 ISSUER = "https://{}.id.example.com/"
 
@@ -139,12 +140,22 @@ def measure(sizes: Sizes) -> dict[Server, list[float]]:
             contender.wait_until_ready(texts[-1], START_TIMEOUT)
             if server.kept:
                 fill(contender.place.port, contender.kind.path, texts)
+                _send_each(contender, file, server.tokens)
         found: dict[Server, list[float]] = {server: [] for server in kinds}
         for number in range(sizes.rounds):
             for server in list(kinds)[:: 1 if number % 2 else -1]:
                 contender, file = running[server]
                 found[server].append(contender.load(file, "random", 1).cpu)
         return found
+
+
+def _send_each(contender: Contender, file: Path, tokens: int) -> None:
+    """Send the request that will be measured with every token once, so that none of them is the
+    first of its kind. Raises ContenderError when there was no time for that.
+    """
+    seconds = 2 + tokens // SLOWEST
+    if contender.load(file, "rotation", seconds).requests < tokens:
+        raise ContenderError(f"not all of {tokens} tokens were sent in {seconds} s")
 
 
 def ratio(found: Mapping[Server, list[float]], server: Server, base: Server) -> float:

@@ -167,12 +167,21 @@ class Worker:
         """
         self.events.clear()
         try:
-            admitted = self.guard.known_by(ANY, Sent(text))
+            known = self.guard.known_by(ANY, Sent(text))
         except TokenError as error:
             return error.reason
         except UnavailableError:
             return "unavailable"
-        return admitted.claims if admitted else None
+        if known and known.token:
+            self.authenticator.name(known.token, text.encode())
+        return known.admitted.claims if known else None
+
+    def again(self, text: str) -> Claims | None:
+        """The claims for a request that comes again after it was let in with this token, where it
+        is known by its name.
+        """
+        found = self.authenticator.named(text.encode())
+        return found.claims if found else None
 
     @property
     def found_it(self) -> bool:

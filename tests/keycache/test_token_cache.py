@@ -1,5 +1,7 @@
 """What is remembered of a good token, and everything that makes it forgotten."""
 
+from collections.abc import Callable
+
 import pytest
 
 from keycache.cache import KeyCache
@@ -147,6 +149,90 @@ def test_oldest_entry_makes_room_for_a_new_one() -> None:
         put(tokens, text)
     assert [False, True, True] == [known(tokens, text) is not None for text in texts]
     assert 2 == len(tokens)
+
+
+def named(tokens: TokenCache, name: bytes, now: float = NOW) -> str | None:
+    """The subject of the token of this name."""
+    found = tokens.named(name, now)
+    return str(found.claims["sub"]) if found else None
+
+
+def give_name(tokens: TokenCache, text: str, name: bytes) -> None:
+    """The token has come again, in a request of this name."""
+    found = tokens.get(token_digest(text), NOW)
+    assert found
+    tokens.name(found, name)
+
+
+def with_names(size: int) -> tuple[TokenCache, list[str]]:
+    """As many tokens of users as there is room for, each of them named as its user."""
+    tokens = TokenCache(size)
+    texts = [forge.token(payload=forge.claims(sub=f"user-{n}")) for n in range(size)]
+    for number, text in enumerate(texts):
+        put(tokens, text)
+        give_name(tokens, text, b"user-%d" % number)
+    return tokens, texts
+
+
+def test_token_is_known_by_the_last_name_that_it_was_given() -> None:
+    tokens, texts = with_names(2)
+    give_name(tokens, texts[0], b"another")
+    names = (b"another", b"user-0", b"user-1", b"", b"user-2")
+    assert ["user-0", None, "user-1", None, None] == [named(tokens, name) for name in names]
+
+
+def test_name_ends_with_its_token() -> None:
+    def after(what: Callable[[TokenCache], object]) -> list[str | None]:
+        tokens, _ = with_names(2)
+        what(tokens)
+        assert len(tokens) == len(tokens._named)
+        return [named(tokens, b"user-0"), named(tokens, b"user-1")]
+
+    new = forge.token(payload=forge.claims(sub="new"))
+    of_first = lambda claims: claims["sub"] == "user-0"  # noqa: E731
+    assert ["user-0", "user-1"] == after(lambda _: None)
+    assert [None, "user-1"] == after(lambda tokens: tokens.forget(CACHE, of_first))
+    assert [None, None] == after(lambda tokens: tokens.keep_only(CACHE, KeySet([OTHER_KEY])))
+
+    tokens, _ = with_names(2)
+    put(tokens, new)  # takes the room of the oldest
+    assert [None, "user-1"] == [named(tokens, name) for name in (b"user-0", b"user-1")]
+    assert [b"user-1"] == list(tokens._named)
+
+
+def test_name_holds_from_when_the_token_does_until_it_expires_or_its_key_set_dies() -> None:
+    tokens, text = remembered(nbf=NOW - 10, exp=NOW + 86400)
+    give_name(tokens, text, b"name")
+    times = (NOW - 10.001, NOW - 10, DEAD - 0.001, DEAD)
+    assert [False, True, True, False] == [bool(named(tokens, b"name", now)) for now in times]
+    tokens, text = remembered(leeway=30)
+    give_name(tokens, text, b"name")
+    assert [True, False] == [bool(named(tokens, b"name", NOW + t)) for t in (329.999, 330)]
+
+
+def test_token_that_was_verified_twice_at_a_time_leaves_no_name_behind() -> None:
+    tokens, texts = with_names(1)
+    put(tokens, texts[0])
+    assert named(tokens, b"user-0") is None
+    assert (1, {}) == (len(tokens), tokens._named)
+
+
+def test_token_that_is_not_here_gets_no_name() -> None:
+    tokens, text = remembered(size=1)
+    gone = tokens.get(token_digest(text), NOW)
+    assert gone
+    put(tokens, forge.token(payload=forge.claims(sub="bob")))
+    tokens.name(gone, b"name")
+    assert {} == tokens._named
+    assert not tokens.still(gone, NOW)
+
+
+def test_token_says_whether_it_came_again() -> None:
+    tokens, text = remembered()
+    first = next(iter(tokens._entries.values()))
+    assert not first.found
+    assert tokens.get(token_digest(text), NOW) is first
+    assert first.found
 
 
 def test_cache_of_size_zero_remembers_nothing() -> None:

@@ -52,8 +52,9 @@ TOKENS = [tokens(iss, alg) for iss in ISSUERS for alg in ALGORITHMS]
 class History(RuleBasedStateMachine):
     """The same things happen to three workers, which differ in the size of the token cache."""
 
-    hits = 0  # tokens that were found in the token cache, and
-    seen = 0  # header fields of which a guard remembered what came of them
+    hits = 0  # tokens that were found in the token cache,
+    seen = 0  # header fields of which a guard remembered what came of them, and
+    named = 0  # requests that were known by their digest
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +108,7 @@ class History(RuleBasedStateMachine):
     @rule(several=st.sampled_from(TOKENS))
     def verify(self, several: list[str]) -> None:
         """Ask all three; two of them twice, since the second answer may be a remembered one. And
-        ask their guards, which remember header fields.
+        ask their guards, which remember header fields, and for the request that had the token last.
         """
         for text in several:
             expected = self.plain.decide(text)
@@ -118,6 +119,9 @@ class History(RuleBasedStateMachine):
                 seen = dict(worker.guard._seen)
                 assert worker.let_in(text) in (expected, None)
                 History.seen += worker.found_it and seen == worker.guard._seen
+                again = worker.again(text)
+                assert again in (expected, None)
+                History.named += again is not None
 
     def teardown(self) -> None:
         for worker in self.all:
@@ -125,7 +129,7 @@ class History(RuleBasedStateMachine):
 
 
 def test_token_cache_never_changes_an_answer() -> None:
-    History.hits = History.seen = 0
+    History.hits = History.seen = History.named = 0
 
     run_state_machine_as_test(
         History, settings=settings(max_examples=80, stateful_step_count=20, deadline=None)
@@ -133,6 +137,7 @@ def test_token_cache_never_changes_an_answer() -> None:
 
     assert History.hits > 100, "the histories hardly met the token cache"
     assert History.seen > 100, "the histories hardly met what the guards remember"
+    assert History.named > 100, "the histories hardly met requests that were known by their digest"
 
 
 def test_history_has_answers_of_every_kind() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from itertools import count
 from typing import cast
 
@@ -18,8 +19,8 @@ from app.web.forward_auth import Answer, ForwardAuth
 from app.web.server import Application, Server, application, drain, start
 from keycache.core.claims import Claims
 from keycache.errors import Reason, TokenError
-from keycache.rules import RuleTable
-from keycache.token_cache import Accepted
+from keycache.rules import Requirement, Rule, RuleTable
+from keycache.token_cache import Accepted, digest
 from tests.keycache.core import forge
 
 GOOD = b"GET /verify HTTP/1.1\r\nAuthorization: Bearer good\r\n\r\n"
@@ -32,13 +33,14 @@ _numbers = count()
 
 class Authenticator:
     """Knows a good token, and has to wait for a slow one. `broken`: it has a bug. `revoked`: the
-    good one is good no more.
+    good one is good no more. `names`: what was let in by which token.
     """
 
     def __init__(self) -> None:
         self.may_go_on = asyncio.Event()
         self.broken = False
         self.revoked = False
+        self.names: dict[bytes, Accepted] = {}
         self._accepted: dict[str, Accepted] = {}
 
     def known(self, text: str, /) -> Accepted | None:
@@ -48,11 +50,21 @@ class Authenticator:
             raise TokenError(Reason.EXPIRED, "The token has expired.")
         if self.revoked:
             raise TokenError(Reason.REVOKED, "The token has been revoked.")
+        if text == "slow":
+            return None
+        if text in self._accepted:
+            self._accepted[text].found = True
         made = forge.accepted(Claims(iss=forge.issuer().issuer, sub=text))
-        return None if text == "slow" else self._accepted.setdefault(text, made)
+        return self._accepted.setdefault(text, made)
 
     def still(self, accepted: Accepted, /) -> bool:
-        return False
+        return not self.revoked
+
+    def named(self, name: bytes, /) -> Accepted | None:
+        return None if self.revoked else self.names.get(name)
+
+    def name(self, accepted: Accepted, name: bytes, /) -> None:
+        self.names[name] = accepted
 
     async def authenticate(self, text: str, /) -> Claims:
         await self.may_go_on.wait()
@@ -144,35 +156,73 @@ async def test_request_that_comes_again_is_judged_again() -> None:
         assert 0 == service.seen
 
 
-def a_desk(monkeypatch: pytest.MonkeyPatch) -> fast.Desk:
+def desks(
+    monkeypatch: pytest.MonkeyPatch, *rules: Rule
+) -> tuple[fast.Desk, fast.Desk, Authenticator]:
+    """For trusted proxies and for strangers, and who knows tokens for both."""
     monkeypatch.setattr(Http, "HEADER_MAX_SIZE", 16384)  # as a server that starts sets it
-    forward = ForwardAuth(RuleTable((), issuers=[forge.issuer()]), refuse)
-    forward.open(Authenticator())
-    return fast.Desk(forward, trusted=False)
+    proxies = [ip_network("127.0.0.1")]
+    forward = ForwardAuth(RuleTable(rules, issuers=[forge.issuer()]), refuse, proxies=proxies)
+    auth = Authenticator()
+    forward.open(auth)
+    return fast.Desk(forward, trusted=True), fast.Desk(forward, trusted=False), auth
 
 
-def test_so_many_requests_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "REMEMBERED", 2)
-    desk = a_desk(monkeypatch)
-    most = 0
-    for question in [GOOD.replace(b"good", b"good-%d" % number) for number in range(5)] * 3:
-        said = question.split()[-1]
-        assert b"X-Auth-Subject: " + said in desk.answer(question)
-        most = max(most, len(desk._read))
-    assert 2 == most
+def about(path: str) -> bytes:
+    """What a proxy asks about a request for this path, with a good token."""
+    original = f"X-Original-Method: GET\r\nX-Original-URI: {path}\r\n\r\n"
+    return GOOD[:-2] + original.encode()
 
 
-def test_only_a_request_whose_good_token_came_before_is_remembered(
+def status(answer: bytes) -> bytes:
+    return answer[9:12]
+
+
+def test_request_is_known_by_its_digest_once_its_good_token_has_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    desk = a_desk(monkeypatch)
+    desk, _, auth = desks(monkeypatch)
     for _ in range(3):
         desk.answer(BAD)
         desk.answer(SLOW)
-    desk.answer(GOOD)
-    assert {} == desk._read
-    desk.answer(GOOD)
-    assert [GOOD] == list(desk._read)
+    first = desk.answer(GOOD)
+    assert {} == auth.names
+    assert [first] * 3 == [desk.answer(GOOD) for _ in range(3)]
+    assert [digest(GOOD)] == [name[:32] for name in auth.names]
+
+
+def test_request_that_is_known_by_its_digest_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, _, _ = desks(monkeypatch)
+    answers = [desk.answer(GOOD) for _ in range(2)]
+    monkeypatch.setattr(fast, "parse", lambda *_, **__: None)
+    assert answers[:1] * 3 == [*answers, desk.answer(GOOD)]
+    assert b"" == desk.answer(GOOD.replace(b"good", b"also"))
+
+
+def test_nothing_that_was_sent_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, _, auth = desks(monkeypatch)
+    for _ in range(3):
+        desk.answer(GOOD)
+    assert not [name for name in auth.names if b"good" in name]
+    assert b"Bearer" not in repr(vars(desk)).encode()
+
+
+def test_word_of_a_stranger_is_not_believed_because_a_proxy_said_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trusted, strange, _ = desks(monkeypatch, Rule(path="/open"))
+    assert [b"200"] * 3 == [status(trusted.answer(about("/open"))) for _ in range(3)]
+    assert [b"401"] * 3 == [status(strange.answer(about("/open"))) for _ in range(3)]
+
+
+def test_request_that_a_rule_refuses_is_refused_again_whatever_else_its_token_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strict = Rule(path="/strict", requirement=Requirement(scopes=("more",)))
+    desk, _, _ = desks(monkeypatch, Rule(path="/open"), strict)
+    for _ in range(3):
+        assert b"200" == status(desk.answer(about("/open")))
+        assert b"401" == status(desk.answer(about("/strict")))
 
 
 OTHERS = {

@@ -19,7 +19,7 @@ from tests.keycache.core import forge
 ISSUER = forge.issuer(leeway=30)
 
 
-class Authenticator:
+class Authenticator(forge.Nothing):
     """Knows every token, as that of a subject of this name; `claims`: the objects it hands out."""
 
     def __init__(self) -> None:
@@ -29,9 +29,6 @@ class Authenticator:
     def known(self, text: str, /) -> Accepted | None:
         made = Claims(iss=ISSUER.issuer, sub=text, exp=self.ends)
         return forge.accepted(self.claims.setdefault(text, made))
-
-    def still(self, accepted: Accepted, /) -> bool:
-        return False
 
     async def authenticate(self, text: str, /) -> Claims:
         raise AssertionError("nothing is waited for here")

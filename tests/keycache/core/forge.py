@@ -166,4 +166,17 @@ def verdict(text: str, *jwks: object, policy: Issuer | None = None, now: float =
 def accepted(claims: Claims) -> Accepted:
     """A token of these claims, as an authenticator tells of one that it has verified just now."""
     cache: Any = None  # which nobody asks who has not found it in a token cache
-    return Accepted(claims, -inf, inf, key("ES256"), cache)
+    return Accepted(claims, -inf, inf, key("ES256"), cache, b"")
+
+
+class Nothing:
+    """Remembers nothing: the part of an authenticator that a test without a token cache needs."""
+
+    def still(self, accepted: Accepted, /) -> bool:
+        return False
+
+    def named(self, name: bytes, /) -> Accepted | None:
+        return None
+
+    def name(self, accepted: Accepted, name: bytes, /) -> None:
+        pass
