@@ -6,7 +6,7 @@ The only file that knows the adapters. Everything it makes lives for one event l
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -120,6 +120,9 @@ class Options:
         if problems:
             raise ConfigurationError(problems)
 
+
+CANCEL_AGAIN = 1.0
+"""Seconds after which a task that was cancelled, and goes on, is cancelled again."""
 
 _LEAST = {
     0: ("token_cache", "negative_size", "negative_ttl"),
@@ -271,9 +274,7 @@ class Runtime:
         refreshing = self._tasks[: len(self._refreshers)]
         if refreshing:
             await asyncio.wait(refreshing, timeout=self._options.fetch_timeout)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._tasks.clear()
         await self._fetcher.aclose()
         if self._redis is not None:
@@ -413,6 +414,20 @@ class Runtime:
         )
         cache.replaced = partial(tokens.keep_only, cache)
         return cache
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    One cancellation is not always enough: `asyncio.wait_for`, with which redis-py sends, loses it
+    before Python 3.12 when what it waits for ends at the same moment (python/cpython#86296).
+    """
+    tasks = list(tasks)
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_AGAIN)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Probe(NamedTuple):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import inf, nan
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from redis import Redis
 
 from app.demo.issuer import ALGORITHMS, DemoIssuer
+from keycache import runtime as runtimes
+from keycache.adapters.redis_client import RedisClient
 from keycache.core.budget import Limits
 from keycache.core.decision import Age
 from keycache.core.keys import SkippedKey, SkipReason
@@ -495,6 +498,27 @@ def test_redis_url_that_cannot_be_used_is_refused_before_anything_is_opened() ->
     issuer = Issuer(issuer="https://one.example", audiences=("api",))
     with pytest.raises(ConfigurationError, match="redis_url"):
         Runtime([issuer], Options(redis_url="http://localhost", seal_keys=(SEAL_KEY,)))
+
+
+async def test_close_ends_though_a_client_of_redis_loses_the_cancellation(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "CANCEL_AGAIN", 0.01)
+    runtime = make(revocation=True, fetch_connect=0.1, fetch_timeout=0.1)
+    await runtime.open()
+    step, asked = RedisClient.step, []
+
+    async def loses(self: RedisClient, *arguments: Any) -> object:  # noqa: ANN401
+        asked.append(arguments)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return await step(self, *arguments)
+
+    monkeypatch.setattr(RedisClient, "step", loses)
+    runtime._changed("demo")
+    await until(lambda: len(asked) == 2)  # what is revoked, and for keys
+    async with asyncio.timeout(20):
+        await runtime.close()
 
 
 # -- revocation ------------------------------------------------------------------------------------

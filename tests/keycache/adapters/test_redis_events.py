@@ -16,6 +16,7 @@ from keycache.adapters.redis_names import names
 from keycache.adapters.redis_store import RedisStore
 from keycache.events import ignore
 from keycache.issuer import KeySource
+from keycache.runtime import end
 from tests.conftest import Server
 from tests.keycache.adapters.resp import Command, serving
 
@@ -42,8 +43,7 @@ async def listening(url: str) -> AsyncIterator[Changes]:
     try:
         yield changes
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
         await client.aclose()
 
 
