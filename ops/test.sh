@@ -35,6 +35,6 @@ check() {
 check ruff check --quiet
 check ruff format --check --quiet
 check mypy
-# Two at a time, in the groups of tests/conftest.py: half of them wait, half compute.
-check pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder "$@"
+# Three at a time, in the groups of tests/conftest.py: one waits as often as not, two compute.
+check pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder "$@"
 exit "$failed"

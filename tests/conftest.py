@@ -1,9 +1,11 @@
 """Real servers for every test that wants one, and a loud word about each that is missing here.
 
-The whole suite runs in two processes (`ops/test.sh`), and every file in one of them. Tests that
-start services are all in the first: two services at once would take each other's time.
+The whole suite runs in three processes (`ops/test.sh`), and every file in one of them. Tests that
+start services are all in the first: two services at once would take each other's time. They wait
+about as long as they compute, so the others run beside them, two at a time, and give way.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -28,6 +30,8 @@ _NOT_RUN = "NOT RUN here: "
 
 _SERVICES = ("system", "app/demo", "ops/test_bench_fleet.py", "ops/test_wheel.py")
 """Where the tests are that start services."""
+_GIVES_WAY = 10
+"""The niceness of the others."""
 _LONG = ("simulation", "fuzz", "ops/test_docker.py")
 """What takes longest of the others, and so begins first."""
 
@@ -81,6 +85,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the long ones first, so that no process is left alone with them at the end."""
     items.sort(key=lambda item: _turn(_place(item.nodeid)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Lets a process that starts no services run when the one that does has nothing to do."""
+    beside_others = hasattr(item.config, "workerinput")
+    if beside_others and not _is_in(_place(item.nodeid), _SERVICES):
+        os.setpriority(os.PRIO_PROCESS, 0, _GIVES_WAY)
 
 
 def _place(nodeid: str) -> Path:

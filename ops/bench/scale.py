@@ -71,13 +71,16 @@ def flat(found: Mapping[Server, list[float]]) -> str:
     for server, samples in found.items():
         base = _base(found, server)
         change = scale_flat.ratio(found, server, base) - 1
-        shown = ("", "") if server == base else (f"{change:+.1%}", _reached(abs(change) <= WITHIN))
+        reached = "" if server.differing else _reached(abs(change) <= WITHIN)
+        shown = ("", "") if server == base else (f"{change:+.1%}", reached)
         rows.append(
             (
                 "/verify" if _varies_tokens(found, server) else "JWTAuth",
                 f"{server.issuers:,}",
                 f"{server.tokens:,}",
-                "known" if server.kept else "verified each time",
+                f"known{', requests differ' * server.differing}"
+                if server.kept
+                else "verified each time",
                 f"{median(samples):.0f} µs",
                 *shown,
             )
@@ -201,7 +204,8 @@ token cache, which is as large as it needs to be (`TOKEN_CACHE`; its default is 
 beyond that are verified again, and cost what the others do that are *verified each time*). Nothing
 is searched anywhere; what grows is what the processor's own caches do not hold. A request
 of a known token was sent before, to the last byte: `/verify` knows it by its digest, and `JWTAuth`
-the header fields of some two thousand.
+the header fields of some two thousand. Where *requests differ*, each has a number of its own, as
+behind a proxy that gives it one, and is read.
 """)
     if found.fleet:
         ttl, poll = found.fleet[0].case.ttl, found.fleet[0].case.poll

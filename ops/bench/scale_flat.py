@@ -47,11 +47,15 @@ QUICK = Sizes((10,), (100,), 50, 1)
 
 
 class Server(NamedTuple):
-    """A worker that knows so many issuers, keeps so many tokens (0: none), and is sent so many."""
+    """A worker that knows so many issuers, keeps so many tokens (0: none), and is sent so many.
+
+    differing: no request that it is sent is like another.
+    """
 
     issuers: int
     kept: int
     tokens: int
+    differing: bool = False
 
 
 class _Signer:
@@ -123,8 +127,12 @@ def measure(sizes: Sizes) -> dict[Server, list[float]]:
             for count in sizes.issuers
             for kept in (0, sizes.drawn)
         }
-        for count in sizes.tokens:
-            server = Server(1, max(sizes.tokens), count)
+        kept = max(sizes.tokens)
+        some = sizes.tokens[len(sizes.tokens) // 2]
+        for server in (
+            *(Server(1, kept, count) for count in sizes.tokens),
+            Server(1, kept, some, differing=True),
+        ):
             kinds[server] = Kind(partial(_service, server, keys), bare="", path="/verify")
         running: dict[Server, tuple[Contender, Path]] = {}
         for number, (server, kind) in enumerate(kinds.items()):
@@ -145,7 +153,8 @@ def measure(sizes: Sizes) -> dict[Server, list[float]]:
         for number in range(sizes.rounds):
             for server in list(kinds)[:: 1 if number % 2 else -1]:
                 contender, file = running[server]
-                found[server].append(contender.load(file, "random", 1).cpu)
+                mode = "differing" if server.differing else "random"
+                found[server].append(contender.load(file, mode, 1).cpu)
         return found
 
 

@@ -35,9 +35,10 @@ def test_a_start_beside_a_warm_redis_asks_the_issuer_for_nothing(run: tuple[str,
 
 
 def test_every_number_of_issuers_and_tokens_is_measured(run: tuple[str, Any]) -> None:
-    measured = {(row["issuers"], row["tokens"]) for row in run[1]["flat"]}
+    names = ("issuers", "tokens", "differing")
+    measured = {tuple(row[name] for name in names) for row in run[1]["flat"]}
 
-    assert {(10, 50), (1, 100)} == measured
+    assert {(10, 50, False), (1, 100, False), (1, 100, True)} == measured
 
 
 def test_a_fleet_asks_the_issuer_no_more_than_one_worker(run: tuple[str, Any]) -> None:

@@ -1,10 +1,10 @@
 -- What wrk sends for ops/bench/peers.py, and what it tells at the end, as JSON.
 --
---     wrk -t1 -c32 -d1s -s load.lua URL -- FILE hot|rotation|random|new
+--     wrk -t1 -c32 -d1s -s load.lua URL -- FILE hot|rotation|random|differing|new
 --
 -- FILE holds a token a line: `hot` sends the first, `rotation` all of them in turns, `random` any of
--- them, `new` each of them once, and stops when there are no more. Every request is written before
--- the clock starts.
+-- them, `differing` too, in requests that have a number of their own, `new` each of them once, and
+-- stops when there are no more. Every request is written before the clock starts, but for the number.
 
 local ffi = require("ffi")
 ffi.cdef("struct timeval { long seconds; long micro; }; int gettimeofday(struct timeval *, void *);")
@@ -29,6 +29,7 @@ function init(args)
       requests[#requests + 1] = wrk.format("GET", nil, {
          ["Host"] = wrk.headers["Host"], ["Authorization"] = "Bearer " .. token,
       })
+      if mode == "differing" then requests[#requests] = requests[#requests]:sub(1, -3) end
       if mode == "hot" then break end
    end
 end
@@ -44,8 +45,9 @@ function request()
       end
       at = 1
    end
-   if mode == "random" then at = math.random(#requests) end
+   if mode == "random" or mode == "differing" then at = math.random(#requests) end
    sent = sent + 1
+   if mode == "differing" then return requests[at] .. "X-Request-Id: " .. sent .. "\r\n\r\n" end
    return requests[at]
 end
 
