@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from secrets import randbelow
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -102,10 +104,14 @@ class Proxy:
 
 
 def free_port() -> int:
-    """A port on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on which nobody listens now, and that Linux gives nobody who asks it for just any: the
+    tests that run beside these do that all the time.
+    """
+    while True:
+        port = 20_000 + randbelow(12_768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def shipped(name: str, *replaced: tuple[str, str]) -> str:
