@@ -35,6 +35,6 @@ check() {
 check ruff check --quiet
 check ruff format --check --quiet
 check mypy
-# Three at a time, in the groups of tests/conftest.py: one waits as often as not, two compute.
+# Three at a time, in the groups of tests/conftest.py: two of them wait as often as not.
 check pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder "$@"
 exit "$failed"

@@ -1,8 +1,9 @@
 """Real servers for every test that wants one, and a loud word about each that is missing here.
 
-The whole suite runs in three processes (`ops/test.sh`), and every file in one of them. Tests that
-start services are all in the first: two services at once would take each other's time. They wait
-about as long as they compute, so the others run beside them, two at a time, and give way.
+The whole suite runs in three processes (`ops/test.sh`), and every file in one of them. Tests of what
+a service does in time are all in the first: two of them at once would take each other's. They wait
+as long as they compute, and so do the others that start services, in the second. The third computes
+all the time. The first goes on as if it were alone: the others give way.
 """
 
 import os
@@ -28,9 +29,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _START_SECONDS = 10.0
 _NOT_RUN = "NOT RUN here: "
 
-_SERVICES = ("system", "app/demo", "ops/test_bench_fleet.py", "ops/test_wheel.py")
-"""Where the tests are that start services."""
-_GIVES_WAY = 10
+_BESIDE = (
+    *("system/proxies", "system/examples", "system/prometheus"),
+    *("app/demo", "ops/test_bench_fleet.py", "ops/test_wheel.py"),
+)
+"""Where the tests are that start services and have time."""
+_FIRST = "system"
+"""Where the tests are that start services, all others."""
+_GIVES_WAY = 5
 """The niceness of the others."""
 _LONG = ("simulation", "fuzz", "ops/test_docker.py")
 """What takes longest of the others, and so begins first."""
@@ -70,8 +76,10 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         """The group of a test, in which its file is."""
         path = _place(nodeid)
-        if _is_in(path, _SERVICES):
-            return "services"
+        if _is_in(path, _BESIDE):
+            return "beside"
+        if _is_in(path, (_FIRST,)):
+            return "first"
         # Each history by itself: they take long, and share nothing.
         return nodeid if _is_in(path, ("simulation",)) else str(path)
 
@@ -88,9 +96,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Lets a process that starts no services run when the one that does has nothing to do."""
-    beside_others = hasattr(item.config, "workerinput")
-    if beside_others and not _is_in(_place(item.nodeid), _SERVICES):
+    """Lets the other processes run when the first has nothing to do."""
+    path = _place(item.nodeid)
+    if hasattr(item.config, "workerinput") and _turn(path) > 0:
         os.setpriority(os.PRIO_PROCESS, 0, _GIVES_WAY)
 
 
@@ -103,7 +111,9 @@ def _is_in(path: Path, places: tuple[str, ...]) -> bool:
 
 
 def _turn(path: Path) -> int:
-    return 0 if _is_in(path, _SERVICES) else 1 if _is_in(path, _LONG) else 2
+    if _is_in(path, _BESIDE):
+        return 1
+    return 0 if _is_in(path, (_FIRST,)) else 2 if _is_in(path, _LONG) else 3
 
 
 class Server:
