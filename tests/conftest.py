@@ -1,9 +1,9 @@
 """Real servers for every test that wants one, and a loud word about each that is missing here.
 
-The whole suite runs in three processes (`ops/test.sh`), and every file in one of them. Tests of what
-a service does in time are all in the first: two of them at once would take each other's. They wait
-as long as they compute, and so do the others that start services, in the second. The third computes
-all the time. The first goes on as if it were alone: the others give way.
+The whole suite runs in three processes (`ops/test.sh`), and every file in one of them. Tests of
+what a service does in time are all in the first: two of them at once would take each other's. They
+wait as long as they compute, and so do the others that start services, in the second. The third
+computes all the time. The first goes on as if it were alone: the others give way.
 """
 
 import os
