@@ -60,7 +60,7 @@ class Admitted(msgspec.Struct, frozen=True):
     rule: Rule
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
+class Recognised(msgspec.Struct, frozen=True, gc=False):
     """Who is let in without waiting; and by which token, where it was in the token cache."""
 
     admitted: Admitted
@@ -108,7 +108,7 @@ class Guard:
         self._choose = lru_cache(REMEMBERED)(rules.choose)
         self._authenticator = authenticator
         # By header field and rule, where a token can only be in that field.
-        self._seen: dict[tuple[str, int], Known] = {}
+        self._seen: dict[tuple[str, int], Recognised] = {}
         self._field = rules.sources[0].header if len(rules.sources) == 1 else ""
 
     async def admit(self, sent: Sent) -> Admitted:
@@ -128,13 +128,13 @@ class Guard:
         found = [await self._authenticator.authenticate(token) for token in tokens]
         return self._judge(rule, found)
 
-    def known(self, sent: Sent) -> Known | None:
+    def known(self, sent: Sent) -> Recognised | None:
         """What `admit` says, when it need not wait; None, and nothing has happened, when it may
         have to. Raises as `admit` does.
         """
         return self.known_by(self._rule(sent), sent)
 
-    def known_by(self, rule: Rule, sent: Sent) -> Known | None:
+    def known_by(self, rule: Rule, sent: Sent) -> Recognised | None:
         """What `admit_by` says, when it need not wait; None, and nothing has happened, when it may
         have to. Raises as `admit_by` does.
         """
@@ -148,14 +148,14 @@ class Guard:
                 return seen
         tokens = self._tokens(rule, sent)
         if not tokens:
-            return Known(Admitted(None, None, _NOBODY, rule))
+            return Recognised(Admitted(None, None, _NOBODY, rule))
         accepted = self._authenticator.known(tokens[0])
         if accepted is None:
             return None
         admitted = self._judge_one(rule, accepted.claims)
         if not accepted.found:
-            return Known(admitted)
-        known = Known(admitted, accepted)
+            return Recognised(admitted)
+        known = Recognised(admitted, accepted)
         if place:
             if len(self._seen) >= SEEN:
                 self._seen.clear()
