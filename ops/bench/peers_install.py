@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping
+from fcntl import LOCK_EX, flock
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -44,10 +45,18 @@ class Installed(NamedTuple):
 
 
 def install(groups: Collection[str]) -> Installed:
-    """Install what of these groups, and of the load generator, is not there yet.
+    """Install what of these groups, and of the load generator, is not there yet. Another run that
+    wants the same waits.
 
     Raises InstallError without the load generator.
     """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        return _install(groups)
+
+
+def _install(groups: Collection[str]) -> Installed:
     versions = {name: version(name) for name in PYTHON_PACKAGES}
     versions |= _debian("wrk", LOAD)
     missing = {}
