@@ -4,8 +4,9 @@ A question that is known at once costs far less to answer than a web framework's
 handler and back. So a connection of ours looks at what arrives first. One whole, plain request for
 `/verify`, on a connection where Sanic waits for a request and nothing else, is answered here; and
 everything else, to the last byte, goes to Sanic as if this file were not there. Who asks cannot
-tell the difference: the same function decides (`ForwardAuth.decide`), the bytes are the same, and
-so are the timeouts, the counting and the drain. Where in doubt, it is Sanic's.
+tell the difference: the same function decides (`ForwardAuth.decide`), or has decided before about
+the same request (`ForwardAuth.again`), the bytes are the same, and so are the timeouts, the
+counting and the drain. Where in doubt, it is Sanic's.
 
 It relies on what Sanic 25.12 does between requests (sanic/http/http1.py, `Http.http1`): it waits in
 `receive_more` with `stage` IDLE, an empty buffer and no request. A body that nobody has read yet is
